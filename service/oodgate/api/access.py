@@ -1,0 +1,67 @@
+"""Around every request: its id, its access log line, its HTTP metrics, and the answer to an error nobody expected."""
+
+import re
+from time import perf_counter
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from oodgate.api.handlers import problem_response
+from oodgate.errors import RequestError
+from oodgate.observability.metrics import Metrics
+
+REQUEST_ID = "X-Request-Id"
+_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+log = structlog.stdlib.get_logger("oodgate.access")
+
+
+class AccessMiddleware:
+    """Outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = perf_counter(), 0
+        request_id = choose_request_id(Headers(scope=scope).get(REQUEST_ID))
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            await send(message)
+
+        try:
+            with self._metrics.in_flight.track_inprogress():
+                await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("unexpected error")
+            if status == 0:
+                error = RequestError("something unexpected happened here; the log has it under this request id")
+                await problem_response(error, request_id)(scope, receive, send_with_id)
+        finally:
+            self._record(scope, status, perf_counter() - start)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")  # a path of strangers would be an unbounded label
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.http_requests.labels(route, method, str(status)).inc()
+        self._metrics.http_duration.labels(route).observe(seconds)
+        log.info("request", method=method, path=scope["path"], status=status, duration_ms=round(1000 * seconds, 2))
+
+
+def choose_request_id(offered: str | None) -> str:
+    """The client's id where it is short and plain, a new one otherwise."""
+    return offered if offered and _VALID_REQUEST_ID.fullmatch(offered) else uuid4().hex

@@ -1,0 +1,59 @@
+"""Errors -> problem documents (RFC 9457). The one place where a domain error becomes an HTTP answer."""
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from oodgate.errors import InvalidParameter, MethodNotAllowed, NotFound, RequestError
+
+PROBLEM_JSON = "application/problem+json"
+
+
+def problem(error: RequestError, request_id: str) -> dict[str, object]:
+    """The problem document of an error."""
+    return {
+        "type": f"urn:oodgate:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": str(error),
+        "code": error.code,
+        "request_id": request_id,
+    }
+
+
+def problem_response(error: RequestError, request_id: str) -> Response:
+    """The HTTP answer of an error."""
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return Response(orjson.dumps(problem(error, request_id)), error.status, headers, PROBLEM_JSON)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every expected error of the app with its problem document."""
+
+    async def on_request_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestError)  # noqa: S101 - registered for this class
+        metrics = request.app.state.predictor.metrics
+        metrics.refused.labels(error.code).inc()
+        return problem_response(error, request.state.request_id)
+
+    async def on_validation_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][1:])
+        return await on_request_error(request, InvalidParameter(f"parameter '{name}': {first['msg']}"))
+
+    async def on_http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+        if error.status_code == MethodNotAllowed.status:
+            allowed = (error.headers or {}).get("Allow", "")
+            detail = f"{request.url.path} does not answer to {request.method}; it answers to {allowed}"
+            response = await on_request_error(request, MethodNotAllowed(detail))
+            response.headers["Allow"] = allowed
+            return response
+        return await on_request_error(request, NotFound(f"there is nothing at {request.url.path}; see /docs"))
+
+    app.add_exception_handler(RequestError, on_request_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(HTTPException, on_http_exception)

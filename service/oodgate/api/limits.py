@@ -1,0 +1,105 @@
+"""What a request may bring: the body's size, its type, and the image files in it."""
+
+from collections.abc import Sequence
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.types import Message
+
+from oodgate.errors import ClientLeft, InvalidImage, MalformedMultipart, NotAnImageType, TooManyBytes, TooManyFiles
+from oodgate.settings import Settings
+
+MULTIPART = "multipart/form-data"
+_UNSPECIFIC = ("", "application/octet-stream")
+_MULTIPART_OVERHEAD_BYTES = 64 * 1024
+
+
+async def read_image(request: Request, settings: Settings) -> bytes:
+    """The bytes of the one image of a request, sent as the body itself or as the multipart part `file`."""
+    kind = media_type(request.headers.get("content-type", ""))
+    if kind == MULTIPART:
+        request = limited(request, settings.max_bytes + _MULTIPART_OVERHEAD_BYTES)
+        files = await _read_files(request, "file", 1)
+        check_type(media_type(files[0].content_type or ""), settings.content_types, also=_UNSPECIFIC)
+        return await read_file(files[0], settings.max_bytes)
+    check_type(kind, settings.content_types)
+    return not_empty(await limited(request, settings.max_bytes).body())
+
+
+async def read_files(request: Request, settings: Settings) -> list[UploadFile]:
+    """The multipart parts `files` of a request, in order, not yet read."""
+    kind = media_type(request.headers.get("content-type", ""))
+    if kind != MULTIPART:
+        raise NotAnImageType(f"the content type is '{kind}', expected {MULTIPART} with parts named 'files'")
+    request = limited(request, settings.max_request_bytes)
+    return await _read_files(request, "files", settings.max_files)
+
+
+async def read_file(file: UploadFile, max_bytes: int) -> bytes:
+    """The bytes of one part; raises TooManyBytes beyond the limit and InvalidImage where there are none."""
+    data = await file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise TooManyBytes(
+            f"the file has more than {max_bytes} bytes, the most that an image may have; send a smaller one"
+        )
+    return not_empty(data)
+
+
+def check_file_type(file: UploadFile, settings: Settings) -> None:
+    """Raise NotAnImageType where a part announces something else than an allowed image."""
+    check_type(media_type(file.content_type or ""), settings.content_types, also=_UNSPECIFIC)
+
+
+def limited(request: Request, max_bytes: int) -> Request:
+    """The same request, whose body raises TooManyBytes beyond the limit, before reading it where its length says so."""
+    message = f"the body has more than {max_bytes} bytes, the most that this endpoint takes; send less"
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise TooManyBytes(message)
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        part = await request.receive()
+        if part["type"] == "http.disconnect":
+            raise ClientLeft("the client left while it was sending")
+        received += len(part.get("body", b""))
+        if received > max_bytes:
+            raise TooManyBytes(message)
+        return part
+
+    return Request(request.scope, receive)
+
+
+def check_type(kind: str, allowed: Sequence[str], also: Sequence[str] = ()) -> None:
+    """Raise NotAnImageType unless the media type is one of the allowed."""
+    if kind not in allowed and kind not in also:
+        raise NotAnImageType(f"the content type is '{kind}', expected one of {', '.join(allowed)}, or {MULTIPART}")
+
+
+def media_type(content_type: str) -> str:
+    """A content type without its parameters, in lower case (RFC 9110, 8.3.1)."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def not_empty(data: bytes) -> bytes:
+    """The data; raises InvalidImage where there is none."""
+    if not data:
+        raise InvalidImage("there are no bytes; send the image file itself as the body")
+    return data
+
+
+async def _read_files(request: Request, name: str, most: int) -> list[UploadFile]:
+    try:
+        form = await request.form(max_files=most + 1, max_fields=most + 1)
+    except HTTPException as error:
+        if "Too many files" in error.detail:
+            raise TooManyFiles(f"the request has more than {most} files, the most that it may have") from error
+        raise MalformedMultipart(f"the multipart body cannot be read: {error.detail}") from error
+    files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    if not files or [key for key, _ in form.multi_items()] != [name] * len(files):
+        raise MalformedMultipart(f"the multipart body needs file parts named '{name}' and no others")
+    if len(files) > most:
+        raise TooManyFiles(f"the request has {len(files)} files, at most {most} are taken; split it")
+    return files

@@ -1,0 +1,114 @@
+"""The documents that clients read: what the OpenAPI page shows and what the tests hold every answer to."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class ClassProbability(_Document):
+    """One class and its probability."""
+
+    class_name: str = Field(alias="class", description="Name of the class")
+    index: int = Field(description="Position of the class in the network's output")
+    probability: float = Field(ge=0, le=1, description="Softmax of the logits")
+
+
+class ModelName(_Document):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class OutOfDistribution(_Document):
+    """Why the image was accepted or rejected."""
+
+    scorer: str = Field(description="The score that decides")
+    score: float = Field(description="Higher is more in-distribution")
+    threshold: float = Field(description="The image is rejected when its score lies below")
+    p_value: float = Field(gt=0, le=1, description="Share of in-distribution images with a score as low as this one")
+    w: float | None = Field(description="Weight of the other score against NAP, where the scorer combines two")
+    terms: dict[str, float] = Field(description="The scores that went into the score")
+
+
+class Timing(_Document):
+    """Where the time went, in milliseconds."""
+
+    decode: float
+    queue: float
+    forward: float
+    total: float
+
+
+class Prediction(_Document):
+    """The answer for one image."""
+
+    id: str = Field(description="The request's id; in a batch followed by the file's position")
+    model: ModelName
+    predictions: list[ClassProbability] = Field(description="The most probable classes, most probable first")
+    decision: Literal["accept", "reject"]
+    ood: OutOfDistribution
+    timing_ms: Timing
+
+
+class Problem(_Document):
+    """Why there is no prediction (RFC 9457)."""
+
+    type: str = Field(description="URI of the kind of problem")
+    title: str
+    status: int = Field(description="HTTP status")
+    detail: str = Field(description="What was wrong, what was expected, what to do")
+    code: str = Field(description="Stable name of the kind of problem")
+    request_id: str
+
+
+class BatchPrediction(_Document):
+    """The answers for the files of a batch, in their order."""
+
+    results: list[Prediction | Problem]
+
+
+class PreprocessingDescription(_Document):
+    """What happens to a picture before the network sees it."""
+
+    resize: int = Field(description="Shorter side after resizing, pixels")
+    crop: tuple[int, int] = Field(description="Height and width of the centre crop, pixels")
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class GuaranteeDescription(_Document):
+    """What the threshold promises about images like those of the calibration."""
+
+    kind: Literal["pac", "marginal"]
+    alpha: float = Field(description="Target share of in-distribution images that are rejected")
+    delta: float | None = Field(description="Probability that a PAC threshold misses its target")
+    images: int = Field(description="Calibration images")
+    rank: int = Field(description="The threshold is this order statistic of the calibration scores")
+
+
+class ModelDescription(_Document):
+    """The model that is served."""
+
+    name: str
+    version: str
+    classes: list[str]
+    preprocessing: PreprocessingDescription
+    scorer: str
+    w: float | None
+    threshold: float
+    guarantee: GuaranteeDescription
+    device: str
+    precision: str
+    measures: dict[str, object] = Field(description="Accuracy, FPR95 and AUROC as measured, in percent")
+
+
+class Health(_Document):
+    """That the process lives, or that it can predict."""
+
+    status: Literal["ok"]

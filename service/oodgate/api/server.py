@@ -1,0 +1,53 @@
+"""uvicorn around the application, with a drain that a load balancer can see."""
+
+import math
+from time import monotonic
+from types import FrameType
+
+import uvicorn
+
+from oodgate.api.app import create_app
+from oodgate.api.predictor import Predictor
+from oodgate.bundle import load_bundle
+from oodgate.gate import Gate
+from oodgate.observability.logs import configure_logs
+from oodgate.settings import Settings
+
+
+class DrainingServer(uvicorn.Server):
+    """On the first signal readiness turns off while the port stays open; then the work in flight ends; exit 0."""
+
+    def __init__(self, config: uvicorn.Config, predictor: Predictor) -> None:
+        super().__init__(config)
+        self._predictor = predictor
+        self._stop_at = math.inf  # monotonic seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Start to drain; a second signal stops at once."""
+        self.force_exit = self._predictor.draining
+        self._predictor.draining = True
+        self._stop_at = monotonic() + (0 if self.force_exit else self._predictor.settings.drain_delay_ms / 1000)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to leave the main loop; uvicorn asks ten times a second."""
+        return await super().on_tick(counter) or monotonic() >= self._stop_at
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal comes; raises SetupError where the bundle or the device is not fit for it."""
+    configure_logs(settings.log_format, settings.log_level)
+    gate = Gate(load_bundle(settings.bundle), settings.device, settings.precision)
+    app = create_app(settings, gate)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
+    )
+    DrainingServer(config, app.state.predictor).run()

@@ -1,0 +1,201 @@
+"""The bundle: a folder with a network, its classes, its preprocessing and its calibration.
+
+    bundle.json         manifest, with the SHA-256 of every other file
+    model.ts            TorchScript: float images (N, 3, H, W) -> logits (N, K), activation (N, C, h, w)
+    state.safetensors   classifier weights, fitted tensors, sorted calibration scores
+    report/             what people read about it
+
+This module alone knows the file names. What it returns was read once and hashed as it was read, so that a file
+that changes later changes nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from oodgate.errors import BundleError
+from oodgate.images.preprocess import Preprocessing
+from oodgate.settings import Precision
+
+FORMAT_VERSION = 1
+MANIFEST, MODEL, STATE, REPORT = "bundle.json", "model.ts", "state.safetensors", "report"
+MAX_MANIFEST_BYTES = 32 * 2**20
+MAX_FILE_BYTES = 4 * 2**30
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Outputs(_Record):
+    """Shapes of what the network answers for one image."""
+
+    logits: tuple[int] = Field(description="(K,)")
+    activation: tuple[int, int, int] = Field(description="(C, h, w), before global pooling")
+
+
+class Scorer(_Record):
+    """Which score decides, and with which settings."""
+
+    name: str = Field(description="A name of the registry of scores")
+    w: float | None = Field(None, ge=0, le=1, description="Weight of the other score against NAP")
+    parameters: dict[str, float] = Field(default_factory=dict, description="Settings of the methods, by name")
+
+
+class Guarantee(_Record):
+    """What the threshold promises about images from the calibration's distribution."""
+
+    kind: Literal["pac", "marginal"]
+    alpha: float = Field(gt=0, lt=1, description="Target share of rejected in-distribution images")
+    delta: float | None = Field(None, gt=0, lt=1, description="Probability that a PAC threshold misses its target")
+    images: int = Field(ge=1, description="Calibration images")
+    rank: int = Field(ge=1, description="The threshold is this order statistic of the calibration scores")
+
+
+class PrecisionCheck(_Record):
+    """How far another number format moves the answers on the calibration images."""
+
+    largest_difference: float = Field(description="Largest |log score difference|")
+    changed_decisions: float = Field(ge=0, le=1, description="Share of images whose decision changes")
+
+
+class Calibration(_Record):
+    """Everything that `oodgate calibrate` adds to a bundle."""
+
+    scorer: Scorer
+    threshold: float
+    guarantee: Guarantee
+    precision: Precision = "float32"
+    precision_checks: dict[Precision, PrecisionCheck] = Field(default_factory=dict)
+
+
+class Manifest(_Record):
+    """The content of bundle.json."""
+
+    format_version: int
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")
+    classes: tuple[str, ...] = Field(min_length=2)
+    preprocessing: Preprocessing
+    outputs: Outputs
+    calibration: Calibration | None = None
+    measures: dict[str, Any] = Field(default_factory=dict, description="AUROC and friends, as measured")
+    provenance: dict[str, Any] = Field(default_factory=dict, description="Where network and data came from")
+    files: dict[str, str] = Field(default_factory=dict, description="SHA-256 of every other file, by relative path")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in memory: the manifest, the network's bytes, the tensors by name."""
+
+    manifest: Manifest
+    model: bytes
+    state: Mapping[str, torch.Tensor]
+
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration; raises BundleError where the bundle was exported but not calibrated."""
+        if self.manifest.calibration is None:
+            raise BundleError(
+                f"bundle '{self.manifest.name}' has no threshold yet; run `oodgate calibrate` on it with a folder of "
+                "in-distribution images"
+            )
+        return self.manifest.calibration
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and verify a bundle; raises BundleError with one sentence on what is wrong with it."""
+    manifest = _read_manifest(folder)
+    contents = {name: _read_verified(folder, name, digest) for name, digest in manifest.files.items()}
+    for name in (MODEL, STATE):
+        if name not in contents:
+            raise BundleError(f"{folder / MANIFEST} lists no SHA-256 for {name}; export the bundle again")
+    try:
+        state = load_tensors(contents[STATE])
+    except SafetensorError as error:
+        raise BundleError(f"{folder / STATE} is not a safetensors file ({error}); export the bundle again") from error
+    return Bundle(manifest, contents[MODEL], state)
+
+
+def write_bundle(folder: Path, bundle: Bundle, report: Mapping[str, bytes] | None = None) -> Bundle:
+    """Write a bundle and its report; the manifest goes last, so that a half-written bundle never verifies.
+
+    `report` maps file names to contents; None keeps the report that is there. Returns the bundle with its hashes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {MODEL: bundle.model, STATE: save_tensors({k: v.contiguous() for k, v in bundle.state.items()})}
+    contents |= _kept_report(folder) if report is None else {f"{REPORT}/{k}": v for k, v in report.items()}
+    for name, content in contents.items():
+        _replace(folder / name, content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    manifest = bundle.manifest.model_copy(update={"files": hashes})
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    _replace(folder / MANIFEST, text.encode() + b"\n")
+    return Bundle(manifest, bundle.model, bundle.state)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise BundleError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes; it cannot be a bundle's manifest")
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BundleError(
+            f"there is no bundle in {folder} ({error.strerror}: {MANIFEST}); name a folder that `oodgate export` wrote"
+        ) from error
+    except ValueError as error:
+        raise BundleError(
+            f"{path} is not JSON ({error}); it was cut short or edited, export the bundle again"
+        ) from error
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path} has format version {version}, this oodgate reads {FORMAT_VERSION}; use the oodgate that wrote it "
+            "or export the bundle again"
+        )
+    try:
+        return Manifest.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{path} is not valid at '{where}': {first['msg']}; export the bundle again") from error
+
+
+def _read_verified(folder: Path, name: str, digest: str) -> bytes:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{folder / MANIFEST} names the file '{name}', which lies outside the bundle")
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BundleError(f"{path} is larger than {MAX_FILE_BYTES} bytes, the most that a bundle's file may have")
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}); copy the whole bundle again") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise BundleError(
+            f"{path} is not the file that {MANIFEST} describes (SHA-256 differs): it was cut short or changed; copy "
+            "the whole bundle again"
+        )
+    return content
+
+
+def _kept_report(folder: Path) -> dict[str, bytes]:
+    files = sorted(path for path in (folder / REPORT).glob("**/*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,145 @@
+"""Every error that oodgate raises on purpose.
+
+    OodgateError
+    |- SetupError              the operator's: a sentence on the terminal, exit status 2
+    |  |- BundleError
+    |  |- ExportError
+    |  |- CalibrationError
+    |- RequestError            one request's: a problem document with a stable code
+       |- InvalidImage 400, MalformedMultipart 400
+       |- NotFound 404, MethodNotAllowed 405
+       |- TooManyBytes 413, TooManyPixels 413, TooManyFiles 413
+       |- NotAnImageType 415
+       |- InvalidParameter 422
+       |- QueueFull 429
+       |- ClientLeft 499       never sent: nobody is there to read it
+       |- InferenceFailed 500
+       |- NotReady 503, Draining 503
+       |- DeadlinePassed 504
+
+A message says what was wrong, what was expected and what to do. It is shown to the client as it is.
+"""
+
+from typing import ClassVar
+
+
+class OodgateError(Exception):
+    """The root of the tree."""
+
+
+class SetupError(OodgateError):
+    """Something that the operator has to change before oodgate can work."""
+
+
+class BundleError(SetupError):
+    """A bundle is missing, damaged, tampered with, or of a format this version does not read."""
+
+
+class ExportError(SetupError):
+    """A network cannot be turned into a bundle."""
+
+
+class CalibrationError(SetupError):
+    """The images given cannot support the threshold asked for."""
+
+
+class RequestError(OodgateError):
+    """A request that gets a problem document instead of a prediction."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    retry_after_s: ClassVar[int | None] = None
+
+
+class InvalidImage(RequestError):
+    """The bytes are not an image that the allowed decoders can read whole."""
+
+    status, code, title = 400, "invalid_image", "Not a decodable image"
+
+
+class MalformedMultipart(RequestError):
+    """The multipart body does not hold what the endpoint reads."""
+
+    status, code, title = 400, "malformed_multipart", "Malformed multipart body"
+
+
+class NotFound(RequestError):
+    """No endpoint has this path."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(RequestError):
+    """The endpoint does not answer to this method."""
+
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class TooManyBytes(RequestError):
+    """The body, or one file of it, is larger than the limit."""
+
+    status, code, title = 413, "too_many_bytes", "Too many bytes"
+
+
+class TooManyPixels(RequestError):
+    """The image's header announces more pixels than the limit."""
+
+    status, code, title = 413, "too_many_pixels", "Too many pixels"
+
+
+class TooManyFiles(RequestError):
+    """A batch request holds more files than the limit."""
+
+    status, code, title = 413, "too_many_files", "Too many files"
+
+
+class NotAnImageType(RequestError):
+    """The content type is not one of an image, or of an allowed one."""
+
+    status, code, title = 415, "not_an_image_type", "Not an image type"
+
+
+class InvalidParameter(RequestError):
+    """A query parameter is out of its range."""
+
+    status, code, title = 422, "invalid_parameter", "Invalid parameter"
+
+
+class QueueFull(RequestError):
+    """The queue in front of the model has no place."""
+
+    status, code, title = 429, "queue_full", "Queue full"
+    retry_after_s = 1
+
+
+class ClientLeft(RequestError):
+    """The client closed the connection before its answer was ready."""
+
+    status, code, title = 499, "client_left", "Client left"
+
+
+class InferenceFailed(RequestError):
+    """The model or the scores failed on this image or its batch."""
+
+    status, code, title = 500, "inference_failed", "Inference failed"
+
+
+class NotReady(RequestError):
+    """The worker that owns the device is not alive."""
+
+    status, code, title = 503, "not_ready", "Not ready"
+    retry_after_s = 5
+
+
+class Draining(RequestError):
+    """The service is stopping and takes no new work."""
+
+    status, code, title = 503, "draining", "Draining"
+    retry_after_s = 5
+
+
+class DeadlinePassed(RequestError):
+    """The answer was not there when the request's deadline passed."""
+
+    status, code, title = 504, "deadline_passed", "Deadline passed"

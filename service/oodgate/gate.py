@@ -1,0 +1,128 @@
+"""Batch of images -> forward -> scores -> p-values -> decisions: the one class that both paths share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oodgate.bundle import Bundle, Calibration, Scorer
+from oodgate.conformal import p_values
+from oodgate.errors import BundleError, InferenceFailed
+from oodgate.model import Model
+from oodgate.scores.registry import State, clamped_terms, combine_terms, compute_terms, terms_of
+from oodgate.settings import Device, Precision
+
+Pixels = NDArray[np.uint8]
+"""One preprocessed image (H, W, 3)."""
+
+CALIBRATION_SCORES = "calibration.scores"
+"""Name of the sorted calibration scores among the bundle's tensors."""
+
+_MOST_CHANGED_DECISIONS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Everything known about one image."""
+
+    probabilities: NDArray[np.float32]  # (K,)
+    score: float
+    p_value: float
+    accepted: bool
+    terms: dict[str, float]
+    clamped: bool
+    forward_ms: float
+    score_ms: float
+
+
+@dataclass(frozen=True)
+class BatchScores:
+    """Numbers of a batch on the host, one row an image."""
+
+    probabilities: NDArray[np.float32]  # (N, K)
+    scores: NDArray[np.float32]  # (N,)
+    terms: dict[str, NDArray[np.float32]]  # (N,) each
+    clamped: NDArray[np.bool_]  # (N,)
+    forward_ms: float
+    score_ms: float
+
+
+class Gate:
+    """A calibrated bundle at work on a device."""
+
+    def __init__(self, bundle: Bundle, device: Device = "auto", precision: Precision = "float32") -> None:
+        """Load the network; raises BundleError where the bundle is not fit to decide in this number format."""
+        self.manifest = bundle.manifest
+        self.calibration = bundle.calibration
+        check_precision(self.manifest.name, self.calibration, precision)
+        self.model = Model(bundle, device, precision)
+        self.state = {name: tensor.to(self.model.device) for name, tensor in bundle.state.items()}
+        self.calibration_scores: NDArray[np.float64] = bundle.state[CALIBRATION_SCORES].double().numpy()
+
+    def judge(self, images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
+        """Judge a batch; an image whose score is not a number gets an error in its place, its neighbours do not."""
+        batch = score_batch(self.model, self.state, self.calibration.scorer, stack(images))
+        chances = p_values(batch.scores, self.calibration_scores)
+        return [self._verdict(batch, float(chances[row]), row) for row in range(len(images))]
+
+    def _verdict(self, batch: BatchScores, p_value: float, row: int) -> Verdict | InferenceFailed:
+        score = float(batch.scores[row])
+        if not np.isfinite(score):
+            return InferenceFailed("the network's answer for this image is not a number; nothing can be said about it")
+        return Verdict(
+            probabilities=batch.probabilities[row],
+            score=score,
+            p_value=p_value,
+            accepted=score >= self.calibration.threshold,
+            terms={name: float(values[row]) for name, values in batch.terms.items()},
+            clamped=bool(batch.clamped[row]),
+            forward_ms=batch.forward_ms,
+            score_ms=batch.score_ms,
+        )
+
+
+def score_batch(model: Model, state: State, scorer: Scorer, pixels: Tensor) -> BatchScores:
+    """Forward and score uint8 pixels (N, H, W, 3); one copy brings all numbers to the host."""
+    start = perf_counter()
+    forward = model.run(pixels)
+    model.synchronize()
+    forwarded = perf_counter()
+    with torch.inference_mode():
+        terms = compute_terms(terms_of(scorer.name), scorer.parameters, forward, state)
+        score, clamped = combine_terms(scorer.name, scorer.w, terms), clamped_terms(scorer.name, terms)
+        columns = torch.stack([score, clamped.float(), *terms.values()], 1)
+        table = torch.cat([columns, forward.logits.softmax(1)], 1).cpu().numpy()  # (N, 2 + terms + K)
+    return BatchScores(
+        probabilities=table[:, 2 + len(terms) :],
+        scores=table[:, 0],
+        terms={name: table[:, 2 + column] for column, name in enumerate(terms)},
+        clamped=table[:, 1] > 0,
+        forward_ms=1000 * (forwarded - start),
+        score_ms=1000 * (perf_counter() - forwarded),
+    )
+
+
+def stack(images: Sequence[Pixels]) -> Tensor:
+    """One uint8 tensor (N, H, W, 3) of many images."""
+    return torch.from_numpy(np.stack(images))
+
+
+def check_precision(name: str, calibration: Calibration, precision: Precision) -> None:
+    """Raise BundleError where the threshold was not calibrated or checked in this number format."""
+    if precision == calibration.precision:
+        return
+    check = calibration.precision_checks.get(precision)
+    if check is None:
+        raise BundleError(
+            f"bundle '{name}' was calibrated in {calibration.precision} and not checked in {precision}; run "
+            f"`oodgate calibrate` with --check-precision {precision}, or serve it in {calibration.precision}"
+        )
+    if check.changed_decisions > _MOST_CHANGED_DECISIONS:
+        raise BundleError(
+            f"in {precision} bundle '{name}' decides {check.changed_decisions:.1%} of the calibration images otherwise, more "
+            f"than {_MOST_CHANGED_DECISIONS:.0%}; serve it in {calibration.precision} or calibrate it in {precision}"
+        )

@@ -1,0 +1,72 @@
+"""Bytes of an image file -> RGB picture, with every limit checked before pixels are allocated.
+
+The declared content type plays no part here: the bytes say what they are, and only the allowed decoders look.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from io import BytesIO
+
+import imagesize
+from PIL import Image, ImageOps
+
+from oodgate.errors import InvalidImage, TooManyPixels
+
+# Each image is held to its own limit below; Pillow's limit is process-wide and would warn about allowed images.
+Image.MAX_IMAGE_PIXELS = None
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_NO_DEFINED_RANGE = ("I", "F")
+
+
+def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> Image.Image:
+    """Decode an image file whole into mode RGB, upright.
+
+    The first frame stands for an animation, EXIF orientation is applied, transparency lies on white, 16-bit grey
+    is scaled to 8 bits. Raises InvalidImage where the bytes are not an image of the allowed `formats` (lower-case
+    names such as "jpeg") or are cut short, TooManyPixels where the header announces more than `max_pixels`.
+    """
+    _check_webp_canvas(data, max_pixels)
+    try:
+        image = Image.open(BytesIO(data), formats=[name.upper() for name in formats])
+    except Exception as error:  # decoders meet hostile bytes and raise anything
+        raise InvalidImage(f"the bytes are not an image of an allowed format ({', '.join(formats)})") from error
+    with image:
+        _check_pixels(*image.size, max_pixels)
+        try:
+            image.load()
+        except Exception as error:
+            raise InvalidImage(f"the {image.format} data is damaged or cut short; send the whole file") from error
+        return _to_rgb(_upright(image))
+
+
+def _check_webp_canvas(data: bytes, max_pixels: int) -> None:
+    # Pillow's WebP reader allocates the canvas when it opens the file, before its size can be asked for.
+    if data[8:12] == b"WEBP":
+        try:
+            width, height = imagesize.get(BytesIO(data[:64]))
+        except Exception as error:
+            raise InvalidImage("the WebP header is damaged; send the whole file") from error
+        _check_pixels(width, height, max_pixels)
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise TooManyPixels(f"the image has {width} x {height} pixels, at most {max_pixels} are taken; scale it down")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with suppress(Exception):  # a damaged EXIF block says nothing about the pixels, which were decoded whole
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _NO_DEFINED_RANGE:
+        raise InvalidImage(f"pixels of mode {image.mode} have no defined white; send 8 or 16 bits a channel")
+    if image.mode in _SIXTEEN_BIT:
+        return image.point(lambda value: value * (1 / 257), "L").convert("RGB")
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,94 @@
+"""In-distribution images -> threshold, p-values and guarantee, written into the bundle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from oodgate.bundle import Bundle, Calibration, Guarantee, PrecisionCheck, Scorer
+from oodgate.conformal import Threshold, marginal_threshold, pac_threshold
+from oodgate.errors import CalibrationError
+from oodgate.gate import CALIBRATION_SCORES
+from oodgate.model import Model
+from oodgate.offline.dataset import ImageFolder
+from oodgate.offline.features import FolderTerms, Progress, compute_folder
+from oodgate.settings import Device, Precision
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """What to calibrate and what the threshold shall promise."""
+
+    scorer: Scorer
+    kind: Literal["pac", "marginal"] = "pac"
+    alpha: float = 0.05
+    delta: float = 0.05
+    device: Device = "auto"
+    precision: Precision = "float32"
+    check_precisions: Sequence[Precision] = ()
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The calibrated bundle, and the numbers that a person wants to see."""
+
+    bundle: Bundle
+    thresholds: dict[str, Threshold]  # by kind of guarantee
+    clamped: int  # calibration images whose scores had to be clamped
+
+
+def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progress: Progress) -> Calibrated:
+    """Score the folder, choose the threshold, and return the bundle that holds both.
+
+    Raises CalibrationError where the images are too few for the guarantee or a score is not a number.
+    """
+    scores, terms = _score(bundle, folder, plan, plan.precision, progress)
+    ordered = np.sort(scores).astype(np.float64)
+    thresholds = {
+        "pac": pac_threshold(ordered, plan.alpha, plan.delta),
+        "marginal": marginal_threshold(ordered, plan.alpha),
+    }
+    threshold = thresholds[plan.kind]
+    checks = {
+        precision: _compare(scores, _score(bundle, folder, plan, precision, progress)[0], threshold.value)
+        for precision in plan.check_precisions
+    }
+    calibration = Calibration(
+        scorer=plan.scorer,
+        threshold=threshold.value,
+        guarantee=Guarantee(
+            kind=plan.kind,
+            alpha=plan.alpha,
+            delta=plan.delta if plan.kind == "pac" else None,
+            images=len(folder),
+            rank=threshold.rank,
+        ),
+        precision=plan.precision,
+        precision_checks=checks,
+    )
+    manifest = bundle.manifest.model_copy(update={"calibration": calibration})
+    state = {**bundle.state, CALIBRATION_SCORES: torch.from_numpy(np.sort(scores))}
+    return Calibrated(Bundle(manifest, bundle.model, state), thresholds, terms.clamped(plan.scorer.name))
+
+
+def _score(
+    bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, precision: Precision, progress: Progress
+) -> tuple[NDArray[np.float32], FolderTerms]:
+    model = Model(bundle, plan.device, precision)
+    scorer, preprocessing = plan.scorer, bundle.manifest.preprocessing
+    terms = compute_folder(model, bundle.state, preprocessing, folder, [scorer.name], scorer.parameters, progress)
+    scores = terms.scores(scorer.name, scorer.w)
+    if not np.isfinite(scores).all():
+        broken = folder.paths[int(np.argmin(np.isfinite(scores)))]
+        raise CalibrationError(f"the score of {broken} is not a number; check the network and this image")
+    return scores, terms
+
+
+def _compare(scores: NDArray[np.float32], others: NDArray[np.float32], threshold: float) -> PrecisionCheck:
+    return PrecisionCheck(
+        largest_difference=float(np.abs(scores - others).max()),
+        changed_decisions=float(((scores >= threshold) != (others >= threshold)).mean()),
+    )

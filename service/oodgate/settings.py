@@ -1,0 +1,82 @@
+"""The settings of the service: one field is one setting, an `OODGATE_*` variable and an option of `oodgate serve`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Device = Literal["auto", "cuda", "cpu"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+IMAGE_TYPES = {
+    "jpeg": ("image/jpeg", "image/jpg", "image/pjpeg"),
+    "png": ("image/png", "image/x-png", "image/apng"),
+    "webp": ("image/webp",),
+    "gif": ("image/gif",),
+    "bmp": ("image/bmp", "image/x-ms-bmp"),
+    "tiff": ("image/tiff",),
+}
+"""Formats that can be allowed, each with the content types that announce it."""
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set, read once at the entry point and passed down."""
+
+    model_config = SettingsConfigDict(env_prefix="OODGATE_", frozen=True, extra="forbid")
+
+    bundle: Path = Field(Path("models/cifar10-resnet9"), description="Folder of the bundle to serve.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+
+    device: Device = Field("auto", description="Where the model runs; auto takes CUDA where there is one.")
+    precision: Precision = Field(
+        "float32", description="Number format of the forward; the bundle must have been calibrated or checked for it."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Threads of one forward on the CPU; 0 leaves it to torch.")
+
+    max_batch: int = Field(16, ge=1, le=4096, description="Most images in one forward.")
+    max_wait_ms: float = Field(
+        0.0, ge=0, le=10_000, description="How long an idle worker waits for a batch to fill; 0 never makes it wait."
+    )
+    max_queue: int = Field(256, ge=1, le=1_000_000, description="Most images waiting; one more is answered 429.")
+    deadline_ms: float = Field(10_000, gt=0, le=600_000, description="Time for one image, then 504.")
+    drain_delay_ms: float = Field(
+        500, ge=0, le=600_000, description="After SIGTERM, time during which readiness says no and the port is open."
+    )
+    drain_timeout_ms: float = Field(20_000, ge=0, le=600_000, description="After that, time for the work in flight.")
+
+    max_bytes: int = Field(16 * 2**20, ge=1, description="Most bytes of one image.")
+    max_pixels: int = Field(50_000_000, ge=1, description="Most pixels of one image, checked before they are decoded.")
+    max_files: int = Field(64, ge=1, le=4096, description="Most files of one batch request.")
+    max_request_bytes: int = Field(64 * 2**20, ge=1, description="Most bytes of one batch request.")
+    image_formats: str = Field(
+        ",".join(IMAGE_TYPES), description="Allowed formats, separated by commas; no other decoder is reachable."
+    )
+    decode_threads: int = Field(2, ge=1, le=256, description="Threads that decode images.")
+
+    drift_false_alarms: float = Field(
+        0.01, gt=0, lt=1, description="Largest probability that the drift alarm is ever raised without drift."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="JSON lines, or text for people; auto takes text on a terminal."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("image_formats")
+    @classmethod
+    def _known_formats(cls, value: str) -> str:
+        unknown = set(value.split(",")) - set(IMAGE_TYPES)
+        if unknown:
+            raise ValueError(f"unknown format {', '.join(sorted(unknown))}; choose from {', '.join(IMAGE_TYPES)}")
+        return value
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The allowed formats as a tuple of lower-case names."""
+        return tuple(self.image_formats.split(","))
+
+    @property
+    def content_types(self) -> tuple[str, ...]:
+        """The content types that announce an allowed format."""
+        return tuple(name for image_format in self.formats for name in IMAGE_TYPES[image_format])
