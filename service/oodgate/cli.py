@@ -97,7 +97,7 @@ def calibrate(
     device: DeviceOption = "auto",
     precision: Annotated[Precision, typer.Option(help="Number format of the forward.")] = "float32",
     check_precision: Annotated[
-        list[Precision] | None, typer.Option(help="Also check that this number format decides alike; repeatable.")
+        Precision | None, typer.Option(help="Also check that this number format decides alike.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -118,9 +118,9 @@ def calibrate(
         delta=delta,
         device=device,
         precision=precision,
-        check_precisions=tuple(check_precision or ()),
+        check_precision=check_precision,
     )
-    with progress_bar("calibrate", len(images) * (1 + len(plan.check_precisions))) as advance:
+    with progress_bar("calibrate", len(images) * (2 if check_precision else 1)) as advance:
         calibrated = calibration.calibrate(bundle, images, plan, advance)
     write_bundle(bundle_folder, calibrated.bundle)
     record = calibrated.bundle.calibration.model_dump(mode="json")

@@ -4,10 +4,12 @@ This module alone knows the engine that runs the network.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from oodgate.bundle import Bundle
 from oodgate.errors import BundleError, SetupError
@@ -55,9 +57,8 @@ class Model:
 
     def _load(self, bundle: Bundle) -> torch.jit.ScriptModule:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch calls TorchScript deprecated
-                network = torch.jit.load(BytesIO(bundle.model), map_location=self.device).eval()
+            with torchscript_is_wanted():
+                network = load_network(bundle.model, self.device)
                 network = network.to(self._dtype).to(memory_format=torch.channels_last)
                 frozen: torch.jit.ScriptModule = torch.jit.freeze(network)
                 return frozen
@@ -87,6 +88,30 @@ class Model:
                     f"the {name} of bundle '{bundle.manifest.name}' have shape {tuple(found)}, its manifest declares "
                     f"{expected}; export the bundle again"
                 )
+
+
+def save_network(network: nn.Module, example: Tensor) -> bytes:
+    """TorchScript file of a network in evaluation mode, traced with float images (N, 3, H, W)."""
+    buffer = BytesIO()
+    with torch.no_grad(), torchscript_is_wanted():
+        torch.jit.save(torch.jit.trace(network, example, check_trace=False), buffer)
+    return buffer.getvalue()
+
+
+def load_network(data: bytes, device: torch.device) -> torch.jit.ScriptModule:
+    """The network of a TorchScript file, in evaluation mode; raises RuntimeError where the bytes are something else."""
+    with torchscript_is_wanted():
+        network: torch.jit.ScriptModule = torch.jit.load(BytesIO(data), map_location=device).eval()
+        return network
+
+
+@contextmanager
+def torchscript_is_wanted() -> Iterator[None]:
+    """Silence the warning that TorchScript is deprecated."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", message=".*torch.jit", category=category)
+        yield
 
 
 def choose_device(wanted: Device) -> torch.device:

@@ -1,8 +1,6 @@
 """Weights -> bundle: build the network, trace it to TorchScript, hold it against the original."""
 
 import json
-import warnings
-from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from oodgate import __version__
 from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs, write_bundle
 from oodgate.errors import ExportError
+from oodgate.model import load_network, save_network
 from oodgate.offline.backbones.catalogue import BACKBONES, Backbone
 
 PARITY = 1e-4
@@ -32,7 +31,7 @@ def export_bundle(backbone_name: str, weights: Path, classes_file: Path, out: Pa
         raise ExportError(f"there is no backbone '{backbone_name}'; choose from {', '.join(BACKBONES)}")
     backbone = BACKBONES[backbone_name]
     classes = read_classes(classes_file)
-    network = load_network(backbone, weights, len(classes))
+    network = build_network(backbone, weights, len(classes))
     model, outputs = trace(network, backbone.preprocessing.crop)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -63,7 +62,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return classes
 
 
-def load_network(backbone: Backbone, weights: Path, num_classes: int) -> nn.Module:
+def build_network(backbone: Backbone, weights: Path, num_classes: int) -> nn.Module:
     """The network in evaluation mode with the weights of a safetensors file."""
     network = backbone.build(num_classes)
     try:
@@ -84,16 +83,13 @@ def trace(network: nn.Module, size: tuple[int, int]) -> tuple[bytes, Outputs]:
     """TorchScript bytes of a network, and the shapes of its answers; raises ExportError without parity."""
     generator = torch.Generator().manual_seed(0)
     example, other = (torch.randn(count, 3, *size, generator=generator) for count in (2, 5))
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch calls TorchScript deprecated
-        traced = torch.jit.trace(network, example)
-        buffer = BytesIO()
-        torch.jit.save(traced, buffer)
-        (logits, activation), answers = network(other), traced(other)
+    model = save_network(network, example)
+    with torch.no_grad():
+        (logits, activation), answers = network(other), load_network(model, torch.device("cpu"))(other)
     check_parity((logits, activation), answers)
     if float(activation.min()) < 0:
         raise ExportError("the activation has negative values; NAP needs the map after the last ReLU, before pooling")
-    return buffer.getvalue(), Outputs(logits=(logits.shape[1],), activation=tuple(activation.shape[1:]))
+    return model, Outputs(logits=(logits.shape[1],), activation=tuple(activation.shape[1:]))
 
 
 def check_parity(expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]) -> None:
