@@ -76,11 +76,15 @@ def export(
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
     name: Annotated[str, typer.Option(help="Name of the bundle; its folder's name if not given.")] = "",
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
+    provenance: Annotated[
+        Path | None, typer.Option(help="JSON file on where the network came from, kept in the bundle.")
+    ] = None,
 ) -> None:
     """Turn a trained network into a bundle."""
-    from oodgate.offline.export import export_bundle
+    from oodgate.offline.export import BundleName, export_bundle
 
-    bundle = export_bundle(backbone, weights, classes, out_folder, name or out_folder.resolve().name, version)
+    called = BundleName(name or out_folder.resolve().name, version, provenance)
+    bundle = export_bundle(backbone, weights, classes, out_folder, called)
     outputs = bundle.manifest.outputs
     out.print(f"{out_folder}: logits {outputs.logits}, activation {outputs.activation}; calibrate it next")
 

@@ -123,7 +123,7 @@ def check_precision(name: str, calibration: Calibration, precision: Precision) -
         )
     if check.changed_decisions > _MOST_CHANGED_DECISIONS:
         raise BundleError(
-            f"in {precision} bundle '{name}' decides {check.changed_decisions:.1%} of the calibration images otherwise, "
-            f"more than {_MOST_CHANGED_DECISIONS:.0%}; "
-            f"serve it in {calibration.precision} or calibrate it in {precision}"
+            f"in {precision} bundle '{name}' decides {check.changed_decisions:.1%} of the calibration images "
+            f"otherwise, more than {_MOST_CHANGED_DECISIONS:.0%}; serve it in {calibration.precision} or calibrate it "
+            f"in {precision}"
         )

@@ -170,7 +170,7 @@ def main() -> None:
         "test_accuracy": accuracy(model, test_pixels, test_labels, device),
         "train_seconds": round(time.monotonic() - start),
         "device": device.type,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
     (arguments.out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     (arguments.out / "classes.json").write_text(json.dumps(classes) + "\n")

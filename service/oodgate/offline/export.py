@@ -1,7 +1,9 @@
 """Weights -> bundle: build the network, trace it to TorchScript, hold it against the original."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +23,16 @@ WEIGHT, BIAS = "classifier.weight", "classifier.bias"
 """Names of the classifier's tensors, (K, C) and (K,), in the bundle's state."""
 
 
-def export_bundle(backbone_name: str, weights: Path, classes_file: Path, out: Path, name: str, version: str) -> Bundle:
+@dataclass(frozen=True)
+class BundleName:
+    """What a bundle is called, and what is known about where its network came from."""
+
+    name: str
+    version: str = "1"
+    provenance: Path | None = None  # a JSON object
+
+
+def export_bundle(backbone_name: str, weights: Path, classes_file: Path, out: Path, called: BundleName) -> Bundle:
     """Write an uncalibrated bundle of a network of the catalogue.
 
     Raises ExportError where the name, the weights or the classes do not fit together, or where the traced network
@@ -35,16 +46,32 @@ def export_bundle(backbone_name: str, weights: Path, classes_file: Path, out: Pa
     model, outputs = trace(network, backbone.preprocessing.crop)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        name=name,
-        version=version,
+        name=called.name,
+        version=called.version,
         classes=classes,
         preprocessing=backbone.preprocessing,
         outputs=outputs,
-        provenance={"backbone": backbone_name, "oodgate": __version__, "torch": torch.__version__},
+        provenance={
+            "backbone": backbone_name,
+            "oodgate": __version__,
+            "torch": str(torch.__version__),
+            **({} if called.provenance is None else {"training": read_record(called.provenance)}),
+        },
     )
     classifier, layer = network.state_dict(), backbone.classifier
     state = {WEIGHT: classifier[f"{layer}.weight"], BIAS: classifier[f"{layer}.bias"]}
     return write_bundle(out, Bundle(manifest, model, state), report={})
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON object of a file."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ExportError(f"the provenance {path} cannot be read: {error}; give a file with one JSON object") from error
+    if not isinstance(record, dict):
+        raise ExportError(f"the provenance {path} holds no JSON object; give a file with one")
+    return record
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
