@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import calibrated, encoded, random_picture, tiny_bundle
+from oodgate.bundle import Scorer, load_bundle
+from oodgate.errors import BundleError, CalibrationError, SetupError
+from oodgate.gate import CALIBRATION_SCORES, Gate
+from oodgate.offline.predict import predict_paths
+
+
+def scores_of(folder: Path, images: Path) -> list[float]:
+    """Every calibration image's score, as the gate gives it, ascending."""
+    records = predict_paths(Gate(load_bundle(folder), "cpu"), [images], lambda count: None)
+    return sorted(record["score"] for record in records)
+
+
+@pytest.mark.parametrize(("kind", "rank"), [("pac", 5), ("marginal", 10)])
+def test_the_threshold_is_the_order_statistic_of_its_guarantee(
+    tmp_path: Path, image_folder: Path, kind: str, rank: int
+) -> None:
+    tiny_bundle(tmp_path)
+    calibration = calibrated(tmp_path, image_folder, kind=kind).calibration
+    assert calibration.guarantee.rank == rank
+    assert calibration.guarantee.images == 200
+    assert calibration.threshold == pytest.approx(scores_of(tmp_path, image_folder)[rank - 1], rel=1e-6)
+
+
+def test_only_a_pac_guarantee_has_a_delta(tmp_path: Path, image_folder: Path) -> None:
+    tiny_bundle(tmp_path)
+    assert calibrated(tmp_path, image_folder).calibration.guarantee.delta == 0.05
+    assert calibrated(tmp_path, image_folder, kind="marginal").calibration.guarantee.delta is None
+
+
+def test_the_sorted_calibration_scores_are_in_the_bundle(bundle_folder: Path, image_folder: Path) -> None:
+    stored = load_bundle(bundle_folder).state[CALIBRATION_SCORES]
+    assert np.allclose(stored.numpy(), scores_of(bundle_folder, image_folder), rtol=1e-6)
+
+
+def test_the_gate_rejects_the_share_that_lies_below_the_threshold(bundle_folder: Path, image_folder: Path) -> None:
+    records = predict_paths(Gate(load_bundle(bundle_folder), "cpu"), [image_folder], lambda count: None)
+    assert sum(record["decision"] == "reject" for record in records) == 4  # rank 5: four scores lie below
+
+
+def test_p_values_of_the_calibration_images_are_their_ranks(bundle_folder: Path, image_folder: Path) -> None:
+    records = predict_paths(Gate(load_bundle(bundle_folder), "cpu"), [image_folder], lambda count: None)
+    found = sorted(record["p_value"] for record in records)
+    assert np.allclose(found, np.arange(2, 202) / 201)
+
+
+def test_energy_alone_needs_no_w(tmp_path: Path, image_folder: Path) -> None:
+    tiny_bundle(tmp_path)
+    calibration = calibrated(tmp_path, image_folder, scorer=Scorer(name="energy")).calibration
+    assert calibration.scorer == Scorer(name="energy", w=None)
+
+
+def test_an_unknown_scorer_is_answered_with_the_known_ones(tmp_path: Path, image_folder: Path) -> None:
+    tiny_bundle(tmp_path)
+    with pytest.raises(SetupError, match="nap-energy"):
+        calibrated(tmp_path, image_folder, scorer=Scorer(name="oracle"))
+
+
+def test_too_few_images_are_refused_with_the_number_needed(tmp_path: Path, image_folder: Path) -> None:
+    for source in sorted(image_folder.iterdir())[:58]:
+        (tmp_path / "few").mkdir(exist_ok=True)
+        (tmp_path / "few" / source.name).write_bytes(source.read_bytes())
+    tiny_bundle(tmp_path / "bundle")
+    with pytest.raises(CalibrationError, match="needs at least 59 images"):
+        calibrated(tmp_path / "bundle", tmp_path / "few")
+
+
+def test_a_bundle_is_served_in_another_number_format_only_after_its_check(tmp_path: Path, image_folder: Path) -> None:
+    tiny_bundle(tmp_path)
+    calibrated(tmp_path, image_folder)
+    with pytest.raises(BundleError, match="--check-precision bfloat16"):
+        Gate(load_bundle(tmp_path), "cpu", "bfloat16")
+    check = calibrated(tmp_path, image_folder, check_precision="bfloat16").calibration.precision_checks["bfloat16"]
+    assert 0 < check.largest_difference < 0.1
+    assert check.changed_decisions <= 0.01
+    assert Gate(load_bundle(tmp_path), "cpu", "bfloat16").model.precision == "bfloat16"
+
+
+def test_a_bundle_can_be_calibrated_in_half_precision(tmp_path: Path, image_folder: Path) -> None:
+    tiny_bundle(tmp_path)
+    assert calibrated(tmp_path, image_folder, precision="bfloat16").calibration.precision == "bfloat16"
+    with pytest.raises(BundleError, match="calibrated in bfloat16"):
+        Gate(load_bundle(tmp_path), "cpu", "float32")
+
+
+def test_an_image_without_a_score_is_named(tmp_path: Path, image_folder: Path) -> None:
+    class Broken(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(8, 4)
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            activation = images.abs().mean((1, 2, 3), keepdim=True).expand(-1, 8, 4, 4) * torch.inf
+            return self.fc(activation.mean((2, 3))), activation
+
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "bright.png").write_bytes(encoded(random_picture(0)))
+    tiny_bundle(tmp_path / "bundle", Broken())
+    with pytest.raises(CalibrationError, match=r"bright\.png is not a number"):
+        calibrated(tmp_path / "bundle", tmp_path / "one")
