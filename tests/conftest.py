@@ -39,6 +39,16 @@ def data(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def image_folders(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CIFAR-10 and CIFAR-100 test images and the textures, as folders of PNG files."""
+    folder = tmp_path_factory.mktemp("data")
+    unpack = data.parent / "tools" / "unpack_data.py"
+    sets = ("cifar10-test", "cifar100-test", "textures")
+    subprocess.run([sys.executable, str(unpack), str(folder), *sets], check=True)
+    return folder
+
+
 class TinyNetwork(nn.Module):
     """Four classes; ReLU'd map of 8 channels and 4 x 4 before global pooling."""
 

@@ -147,15 +147,17 @@ class Batcher(Generic[Item, Result]):
 
     def _answer(self, batch: list[_Entry[Item, Result]]) -> None:
         taken = monotonic()
-        self._on_batch(len(batch))
         try:
+            self._on_batch(len(batch))
             results = list(self._process([entry.item for entry in batch]))
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
         except Exception as error:
-            self._on_failure(error)
-            for entry in batch:
-                entry.future.set_exception(InferenceFailed("the batch of this image failed; try again"))
+            try:
+                self._on_failure(error)
+            finally:
+                for entry in batch:
+                    entry.future.set_exception(InferenceFailed("the batch of this image failed; try again"))
             return
         except BaseException:
             for entry in batch:

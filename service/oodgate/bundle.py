@@ -14,10 +14,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -33,7 +33,7 @@ MAX_FILE_BYTES = 4 * 2**30
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Outputs(_Record):
@@ -92,6 +92,12 @@ class Manifest(_Record):
     provenance: dict[str, Any] = Field(default_factory=dict, description="Where network and data came from")
     files: dict[str, str] = Field(default_factory=dict, description="SHA-256 of every other file, by relative path")
 
+    @model_validator(mode="after")
+    def _class_for_every_logit(self) -> Self:
+        if len(self.classes) != self.outputs.logits[0]:
+            raise ValueError(f"{len(self.classes)} classes for {self.outputs.logits[0]} logits")
+        return self
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -147,13 +153,13 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise BundleError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes; it cannot be a bundle's manifest")
+            raise BundleError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes, no manifest is; export it again")
         record = json.loads(path.read_bytes())
     except OSError as error:
         raise BundleError(
             f"there is no bundle in {folder} ({error.strerror}: {MANIFEST}); name a folder that `oodgate export` wrote"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(
             f"{path} is not JSON ({error}); it was cut short or edited, export the bundle again"
         ) from error
@@ -167,17 +173,23 @@ def _read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate(record)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "classes"  # the one check of the whole record
         raise BundleError(f"{path} is not valid at '{where}': {first['msg']}; export the bundle again") from error
 
 
 def _read_verified(folder: Path, name: str, digest: str) -> bytes:
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(f"{folder / MANIFEST} names the file '{name}', which lies outside the bundle")
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (ValueError, RuntimeError):  # a NUL in the name, a symbolic link to itself
+        inside = False
+    if not inside:
+        raise BundleError(
+            f"{folder / MANIFEST} names the file {name!r}, which does not lie in the bundle; export the bundle again"
+        )
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise BundleError(f"{path} is larger than {MAX_FILE_BYTES} bytes, the most that a bundle's file may have")
+            raise BundleError(f"{path} is larger than the {MAX_FILE_BYTES} bytes allowed; export a smaller bundle")
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror}); copy the whole bundle again") from error

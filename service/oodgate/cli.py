@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from oodgate.errors import OodgateError
 from oodgate.settings import Device, Precision, Settings
@@ -109,14 +109,14 @@ def calibrate(
     from oodgate.bundle import Scorer, load_bundle, write_bundle
     from oodgate.offline import calibrate as calibration
     from oodgate.offline.dataset import list_images
-    from oodgate.scores.registry import COMBINED
+    from oodgate.scores.registry import needs_w
 
     if guarantee not in ("pac", "marginal"):
         raise typer.BadParameter(f"'{guarantee}' is neither pac nor marginal", param_hint="--guarantee")
     bundle = load_bundle(bundle_folder)
     images = list_images(id_folder)
     plan = calibration.CalibrationPlan(
-        scorer=Scorer(name=scorer, w=w if scorer in COMBINED else None),
+        scorer=Scorer(name=scorer, w=w if needs_w(scorer) else None),
         kind=guarantee,  # type: ignore[arg-type]
         alpha=alpha,
         delta=delta,
@@ -153,11 +153,12 @@ def evaluate(
     from oodgate.bundle import load_bundle, write_bundle
     from oodgate.offline import evaluate as evaluation
     from oodgate.offline.dataset import list_images
-    from oodgate.scores.registry import SCORERS
+    from oodgate.scores.registry import usable_scorers
 
     bundle = load_bundle(bundle_folder)
     folders = dict(parse_set(entry) for entry in ood)
-    names = SCORERS if scorers == "all" else tuple(scorers.split(","))
+    own = bundle.calibration.scorer
+    names = usable_scorers(own.w, bundle.state) if scorers == "all" else tuple(scorers.split(","))
     total = sum(len(list_images(folder)) for folder in (id_folder, *folders.values()))
     with progress_bar("evaluate", total) as advance:
         result = evaluation.evaluate(bundle, id_folder, folders, names, device, advance)
@@ -191,7 +192,7 @@ def predict(
     if as_json:
         print_json({"results": records})
         return
-    table = Table("file", "decision", "class", "probability", "score", "p-value")
+    table = Table(Column("file", overflow="fold"), "decision", "class", "probability", "score", "p-value")
     for record in records:
         numbers = (f"{record[key]:.4g}" for key in ("probability", "score", "p_value"))
         table.add_row(record["path"], record["decision"], record["class"], *numbers)

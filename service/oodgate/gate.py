@@ -61,7 +61,7 @@ class Gate:
         check_precision(self.manifest.name, self.calibration, precision)
         self.model = Model(bundle, device, precision)
         self.state = {name: tensor.to(self.model.device) for name, tensor in bundle.state.items()}
-        self.calibration_scores: NDArray[np.float64] = bundle.state[CALIBRATION_SCORES].double().numpy()
+        self.calibration_scores = _calibration_scores(bundle)
 
     def judge(self, images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
         """Judge a batch; an image whose score is not a number gets an error in its place, its neighbours do not."""
@@ -93,7 +93,7 @@ def score_batch(model: Model, state: State, scorer: Scorer, pixels: Tensor) -> B
     forwarded = perf_counter()
     with torch.inference_mode():
         terms = compute_terms(terms_of(scorer.name), scorer.parameters, forward, state)
-        score, clamped = combine_terms(scorer.name, scorer.w, terms), clamped_terms(scorer.name, terms)
+        score, clamped = combine_terms(scorer.name, scorer.w, terms, state), clamped_terms(scorer.name, terms)
         columns = torch.stack([score, clamped.float(), *terms.values()], 1)
         table = torch.cat([columns, forward.logits.softmax(1)], 1).cpu().numpy()  # (N, 2 + terms + K)
     return BatchScores(
@@ -104,6 +104,15 @@ def score_batch(model: Model, state: State, scorer: Scorer, pixels: Tensor) -> B
         forward_ms=1000 * (forwarded - start),
         score_ms=1000 * (perf_counter() - forwarded),
     )
+
+
+def _calibration_scores(bundle: Bundle) -> NDArray[np.float64]:
+    if CALIBRATION_SCORES not in bundle.state:
+        raise BundleError(
+            f"bundle '{bundle.manifest.name}' has a threshold and no calibration scores; run `oodgate calibrate` on it"
+        )
+    scores: NDArray[np.float64] = bundle.state[CALIBRATION_SCORES].double().numpy()
+    return scores
 
 
 def stack(images: Sequence[Pixels]) -> Tensor:

@@ -1,5 +1,6 @@
 """Around every request: its id, its access log line, its HTTP metrics, and the answer to an error nobody expected."""
 
+import asyncio
 import re
 from time import perf_counter
 from uuid import uuid4
@@ -9,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oodgate.api.handlers import problem_response
-from oodgate.errors import RequestError
+from oodgate.errors import Draining, RequestError
 from oodgate.observability.metrics import Metrics
 
 REQUEST_ID = "X-Request-Id"
@@ -43,14 +44,19 @@ class AccessMiddleware:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
+        async def answer_instead(error: RequestError) -> None:
+            if status == 0:
+                self._metrics.refused.labels(error.code).inc()
+                await problem_response(error, request_id)(scope, receive, send_with_id)
+
         try:
             with self._metrics.in_flight.track_inprogress():
                 await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # uvicorn cancels what is left when the time to drain is over, and only then
+            await answer_instead(Draining("the service stopped before the answer was ready; ask another instance"))
         except Exception:
             log.exception("unexpected error")
-            if status == 0:
-                error = RequestError("something unexpected happened here; the log has it under this request id")
-                await problem_response(error, request_id)(scope, receive, send_with_id)
+            await answer_instead(RequestError("something unexpected happened; the log has it under this request id"))
         finally:
             self._record(scope, status, perf_counter() - start)
 

@@ -7,7 +7,6 @@ from starlette.responses import Response
 from oodgate.api.documentation import problems
 from oodgate.api.predictor import Predictor
 from oodgate.api.schemas import Health, ModelDescription
-from oodgate.errors import Draining, NotReady
 
 router = APIRouter(tags=["operate"])
 
@@ -42,10 +41,7 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> dict[str, str]:
     """The model is loaded, its worker is alive, and the service is not stopping."""
     predictor: Predictor = request.app.state.predictor
-    if predictor.draining:
-        raise Draining("the service is stopping; send requests to another instance")
-    if not predictor.batcher.alive:
-        raise NotReady("the worker is not running; restart the service")
+    predictor.check_ready()
     return {"status": "ok"}
 
 

@@ -59,6 +59,7 @@ async def predict_batch(request: Request, top_k: TopK = 5) -> Response:
     The body is multipart with parts `files`.
     """
     predictor: Predictor = request.app.state.predictor
+    predictor.check_ready()
     files = await read_files(request, predictor.settings)
     work = predict_files(predictor, files, top_k, request.state.request_id)
     results = await unless_client_leaves(request, work)

@@ -9,7 +9,7 @@ from time import monotonic, perf_counter
 import numpy as np
 
 from oodgate.batching import Answer, Batcher
-from oodgate.errors import DeadlinePassed, Draining, QueueFull
+from oodgate.errors import DeadlinePassed, Draining, NotReady, QueueFull
 from oodgate.gate import Gate, Pixels, Verdict
 from oodgate.images.decode import decode
 from oodgate.images.preprocess import preprocess
@@ -18,6 +18,8 @@ from oodgate.observability.metrics import Metrics
 from oodgate.settings import Settings
 
 Document = dict[str, object]
+
+_ABANDON_AFTER_S = 1.0
 
 
 class Predictor:
@@ -51,17 +53,23 @@ class Predictor:
         timing["total"] = 1000 * (perf_counter() - start)
         return document | {"timing_ms": {stage: round(ms, 3) for stage, ms in timing.items()}}
 
+    def check_ready(self) -> None:
+        """Raise Draining where the service is stopping, NotReady where its worker is not alive."""
+        if self.draining:
+            raise Draining("the service is stopping; send the request to another instance")
+        if not self.batcher.alive:
+            raise NotReady("the worker is not running; send the request to another instance")
+
     def close(self) -> None:
-        """Answer what was accepted and end the threads."""
+        """End the threads. Every request has its answer by now; a forward that outlasted the drain is abandoned."""
         self.batcher.drain()
-        self.batcher.join(self.settings.drain_timeout_ms / 1000)
+        self.batcher.join(_ABANDON_AFTER_S)
         self._decoders.shutdown(cancel_futures=True)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
         """Hold one of the places for images that are being decoded or wait, so that neither crowd can grow."""
-        if self.draining:
-            raise Draining("the service is stopping; send the request to another instance")
+        self.check_ready()
         places = self.settings.max_queue + self.settings.max_batch
         if self._waiting >= places:
             raise QueueFull(f"{places} images are waiting already; try again later")

@@ -1,6 +1,9 @@
 """uvicorn around the application, with a drain that a load balancer can see."""
 
 import math
+import os
+import socket
+import sys
 from time import monotonic
 from types import FrameType
 
@@ -9,6 +12,7 @@ import uvicorn
 from oodgate.api.app import create_app
 from oodgate.api.predictor import Predictor
 from oodgate.bundle import load_bundle
+from oodgate.errors import SetupError
 from oodgate.gate import Gate
 from oodgate.observability.logs import configure_logs
 from oodgate.settings import Settings
@@ -32,9 +36,15 @@ class DrainingServer(uvicorn.Server):
         """Whether to leave the main loop; uvicorn asks ten times a second."""
         return await super().on_tick(counter) or monotonic() >= self._stop_at
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, wait for the work in flight, then end the threads; uvicorn forgets them when it is forced."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
+
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal comes; raises SetupError where the bundle or the device is not fit for it."""
+    """Serve until a signal comes; raises SetupError where the bundle, the device or the address is not fit for it."""
     configure_logs(settings.log_format, settings.log_level)
     gate = Gate(load_bundle(settings.bundle), settings.device, settings.precision)
     app = create_app(settings, gate)
@@ -50,4 +60,15 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
     )
-    DrainingServer(config, app.state.predictor).run()
+    try:
+        DrainingServer(config, app.state.predictor).run()
+    except SystemExit as error:  # uvicorn's way out when it cannot listen; it has logged why
+        raise SetupError(f"cannot listen on {settings.host}:{settings.port}; free it or choose another port") from error
+    leave_abandoned_forward(app.state.predictor)
+
+
+def leave_abandoned_forward(predictor: Predictor) -> None:
+    """Exit with status 1 where the worker is still inside a forward that nobody waits for."""
+    if not predictor.batcher.join(0):
+        sys.stderr.flush()
+        os._exit(1)  # the interpreter's own way out crashes on a thread that runs native code

@@ -9,6 +9,7 @@ from io import BytesIO
 
 import imagesize
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from oodgate.errors import InvalidImage, TooManyPixels
 
@@ -33,6 +34,7 @@ def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> Image.Image:
         raise InvalidImage(f"the bytes are not an image of an allowed format ({', '.join(formats)})") from error
     with image:
         _check_pixels(*image.size, max_pixels)
+        _check_tiles(image, max_pixels)
         try:
             image.load()
         except Exception as error:
@@ -55,6 +57,15 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise TooManyPixels(f"the image has {width} x {height} pixels, at most {max_pixels} are taken; scale it down")
 
 
+def _check_tiles(image: Image.Image, max_pixels: int) -> None:
+    # libtiff decodes whole tiles, and a tile can announce far more pixels than the picture that is cut from it.
+    if isinstance(image, TiffImageFile):
+        width, height = image.tag_v2.get(TILEWIDTH, 1), image.tag_v2.get(TILELENGTH, 1)
+        if not (isinstance(width, int) and isinstance(height, int)):
+            raise InvalidImage("the size of the TIFF's tiles is damaged; send the whole file")
+        _check_pixels(width, height, max_pixels)
+
+
 def _upright(image: Image.Image) -> Image.Image:
     with suppress(Exception):  # a damaged EXIF block says nothing about the pixels, which were decoded whole
         ImageOps.exif_transpose(image, in_place=True)
@@ -65,7 +76,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _NO_DEFINED_RANGE:
         raise InvalidImage(f"pixels of mode {image.mode} have no defined white; send 8 or 16 bits a channel")
     if image.mode in _SIXTEEN_BIT:
-        return image.point(lambda value: value * (1 / 257), "L").convert("RGB")
+        # By way of mode I, since Pillow scales one byte order of the sixteen-bit modes only.
+        return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
     if image.has_transparency_data:
         picture = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")

@@ -1,4 +1,7 @@
-"""Structured logs: JSON lines, or text on a terminal; uvicorn's and the warnings' records take the same way."""
+"""Structured logs: JSON lines, or text on a terminal; uvicorn's and the warnings' records take the same way.
+
+Tracebacks come without local variables: those of a request hold the client's image and headers.
+"""
 
 import logging
 import sys
@@ -17,9 +20,10 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if console:
-        renderer: list[Processor] = [structlog.dev.ConsoleRenderer()]
+        renderer: list[Processor] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
-        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        renderer = [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -11,9 +11,8 @@ from oodgate.bundle import Bundle, Calibration, Guarantee, PrecisionCheck, Score
 from oodgate.conformal import Threshold, marginal_threshold, pac_threshold
 from oodgate.errors import CalibrationError
 from oodgate.gate import CALIBRATION_SCORES
-from oodgate.model import Model
 from oodgate.offline.dataset import ImageFolder
-from oodgate.offline.features import FolderTerms, Progress, compute_folder
+from oodgate.offline.features import Extractor, ImageTerms, Progress
 from oodgate.settings import Device, Precision
 
 
@@ -75,11 +74,11 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
 
 def _score(
     bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, precision: Precision, progress: Progress
-) -> tuple[NDArray[np.float32], FolderTerms]:
-    model = Model(bundle, plan.device, precision)
-    scorer, preprocessing = plan.scorer, bundle.manifest.preprocessing
-    terms = compute_folder(model, bundle.state, preprocessing, folder, [scorer.name], scorer.parameters, progress)
-    scores = terms.scores(scorer.name, scorer.w)
+) -> tuple[NDArray[np.float32], ImageTerms]:
+    scorer = plan.scorer
+    extractor = Extractor(bundle, [scorer.name], scorer.parameters, plan.device, precision)
+    terms = extractor.of_files(folder.paths, progress)
+    scores = terms.scores(scorer.name, scorer.w, bundle.state)
     if not np.isfinite(scores).all():
         broken = folder.paths[int(np.argmin(np.isfinite(scores)))]
         raise CalibrationError(f"the score of {broken} is not a number; check the network and this image")

@@ -27,6 +27,11 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def take(self, rows: Sequence[int]) -> "ImageFolder":
+        """Some of the images, by position."""
+        labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
+        return ImageFolder(tuple(self.paths[row] for row in rows), labels)
+
 
 def list_images(folder: Path, classes: Sequence[str] = ()) -> ImageFolder:
     """Find the images below `folder`.

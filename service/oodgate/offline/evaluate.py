@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from oodgate.bundle import Bundle
-from oodgate.model import Model
 from oodgate.offline.dataset import list_images
-from oodgate.offline.features import FolderTerms, Progress, compute_folder
+from oodgate.offline.features import Extractor, Progress
 from oodgate.offline.measures import Measures, accuracy, mean_measures, measure
 from oodgate.settings import Device
 
@@ -45,33 +47,25 @@ def evaluate(
     scorers: Sequence[str],
     device: Device,
     progress: Progress,
+    cache: Path | None = None,
 ) -> Evaluation:
     """Measure `scorers` on every set, with the bundle's own w and settings."""
     own = bundle.calibration.scorer
-    model = Model(bundle, device, bundle.calibration.precision)
+    extractor = Extractor(bundle, {*scorers, own.name}, own.parameters, device, bundle.calibration.precision, cache)
+    folders = {"id": id_folder, **ood_folders}
+    images = {name: list_images(folder, bundle.manifest.classes) for name, folder in folders.items()}
+    terms = {name: extractor.of_files(found.paths, progress) for name, found in images.items()}
 
-    def terms_below(folder: Path) -> FolderTerms:
-        images = list_images(folder, bundle.manifest.classes)
-        needed = {*scorers, own.name}
-        return compute_folder(
-            model, bundle.state, bundle.manifest.preprocessing, images, needed, own.parameters, progress
-        )
+    def scores(name: str, scorer: str) -> NDArray[np.float32]:
+        return terms[name].scores(scorer, own.w, bundle.state)
 
-    known = list_images(id_folder, bundle.manifest.classes)
-    known_terms = terms_below(id_folder)
-    strange_terms = {name: terms_below(folder) for name, folder in ood_folders.items()}
-    threshold = bundle.calibration.threshold
+    labels, threshold = images["id"].labels, bundle.calibration.threshold
     return Evaluation(
-        images=len(known),
-        accuracy=None if known.labels is None else accuracy(known_terms.predicted, known.labels),
+        images=len(images["id"]),
+        accuracy=None if labels is None else accuracy(terms["id"].predicted.numpy(), labels),
         sets={
-            name: {
-                scorer: measure(known_terms.scores(scorer, own.w), terms.scores(scorer, own.w)) for scorer in scorers
-            }
-            for name, terms in strange_terms.items()
+            name: {scorer: measure(scores("id", scorer), scores(name, scorer)) for scorer in scorers}
+            for name in ood_folders
         },
-        accepted={
-            name: 100 * float((terms.scores(own.name, own.w) >= threshold).mean())
-            for name, terms in {"id": known_terms, **strange_terms}.items()
-        },
+        accepted={name: 100 * float((scores(name, own.name) >= threshold).mean()) for name in folders},
     )

@@ -1,0 +1,107 @@
+"""The table of methods: what each computes from a forward, what it needs, how it is fitted.
+
+Adding a score is one file beside this one and one entry here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from oodgate.scores.ash import ash_b, ash_p, ash_s
+from oodgate.scores.dice import MASK, dice, fit_dice
+from oodgate.scores.energy import energy
+from oodgate.scores.fdbd import INVERSE, MEAN, fdbd, fit_fdbd
+from oodgate.scores.forward import Forward
+from oodgate.scores.gen import gen, gen_positive
+from oodgate.scores.knn import BANK, K, fit_knn, knn, knn_positive
+from oodgate.scores.mahalanobis import CENTRE, MEANS, WHITENING, fit_mahalanobis, mahalanobis, mahalanobis_positive
+from oodgate.scores.mls import mls
+from oodgate.scores.msp import msp
+from oodgate.scores.nap import nap, nap_minus, nap_unsquared, nap_variance
+from oodgate.scores.react import CLIP, fit_react, react
+from oodgate.scores.scale import scale
+from oodgate.scores.statistics import Statistics
+
+State = Mapping[str, Tensor]
+"""Tensors of the bundle by name: the classifier's weights and what was fitted."""
+
+Parameters = Mapping[str, float]
+"""Settings of one method by name."""
+
+WEIGHT, BIAS = "classifier.weight", "classifier.bias"
+"""Names of the last layer's tensors (K, C) and (K,), which come with the network."""
+
+_CLASSIFIER = (WEIGHT, BIAS)
+
+
+def _unchanged(score: Tensor) -> Tensor:
+    return score
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method: its score (N,) of a forward, higher for in-distribution images, and what belongs to it."""
+
+    score: Callable[[Forward, State, Parameters], Tensor]
+    defaults: Parameters = field(default_factory=dict)  # settings that reproduce the literature
+    positive: Callable[[Tensor], Tensor] = _unchanged  # the rising function of the score that a product takes
+    needs: tuple[str, ...] = ()  # tensors of the state
+    fit: Callable[[Statistics, State, Parameters], dict[str, Tensor]] | None = None
+
+
+METHODS: dict[str, Method] = {
+    "nap": Method(lambda f, s, p: nap(f.activation, f.features, p["eps"]), {"eps": 1.0}),
+    "nap_variance": Method(lambda f, s, p: nap_variance(f.activation, f.features)),
+    "nap_unsquared": Method(lambda f, s, p: nap_unsquared(f.activation, f.features, p["eps"]), {"eps": 1.0}),
+    "nap_minus": Method(lambda f, s, p: nap_minus(f.activation, f.features)),
+    "msp": Method(lambda f, s, p: msp(f.logits)),
+    "energy": Method(lambda f, s, p: energy(f.logits, p["temperature"]), {"temperature": 1.0}),
+    "mls": Method(lambda f, s, p: mls(f.logits)),
+    "gen": Method(
+        lambda f, s, p: gen(f.logits, p["gamma"], int(p["top"])), {"gamma": 0.1, "top": 100}, positive=gen_positive
+    ),
+    "react": Method(
+        lambda f, s, p: react(f.features, s[WEIGHT], s[BIAS], s[CLIP]),
+        {"percentile": 90},
+        needs=(*_CLASSIFIER, CLIP),
+        fit=lambda statistics, s, p: fit_react(statistics, p["percentile"]),
+    ),
+    "dice": Method(
+        lambda f, s, p: dice(f.features, s[WEIGHT], s[BIAS], s[MASK]),
+        {"percentile": 90},
+        needs=(*_CLASSIFIER, MASK),
+        fit=lambda statistics, s, p: fit_dice(statistics, s[WEIGHT], p["percentile"]),
+    ),
+    "ash": Method(
+        lambda f, s, p: ash_s(f.features, s[WEIGHT], s[BIAS], p["percentile"]), {"percentile": 95}, needs=_CLASSIFIER
+    ),
+    "ash-b": Method(
+        lambda f, s, p: ash_b(f.features, s[WEIGHT], s[BIAS], p["percentile"]), {"percentile": 95}, needs=_CLASSIFIER
+    ),
+    "ash-p": Method(
+        lambda f, s, p: ash_p(f.features, s[WEIGHT], s[BIAS], p["percentile"]), {"percentile": 95}, needs=_CLASSIFIER
+    ),
+    "scale": Method(
+        lambda f, s, p: scale(f.features, s[WEIGHT], s[BIAS], p["percentile"]), {"percentile": 85}, needs=_CLASSIFIER
+    ),
+    "knn": Method(
+        lambda f, s, p: knn(f.unit_features, s[BANK], int(s[K])),
+        {"k": 50},
+        positive=knn_positive,
+        needs=(BANK, K),
+        fit=lambda statistics, s, p: fit_knn(statistics, p["k"]),
+    ),
+    "fdbd": Method(
+        lambda f, s, p: fdbd(f.logits, f.features, s[MEAN], s[INVERSE]),
+        needs=(WEIGHT, MEAN, INVERSE),
+        fit=lambda statistics, s, p: fit_fdbd(statistics, s[WEIGHT]),
+    ),
+    "mahalanobis": Method(
+        lambda f, s, p: mahalanobis(f.unit_features, s[CENTRE], s[WHITENING], s[MEANS]),
+        {"ridge": 1e-6},
+        positive=mahalanobis_positive,
+        needs=(CENTRE, WHITENING, MEANS),
+        fit=lambda statistics, s, p: fit_mahalanobis(statistics, p["ridge"]),
+    ),
+}

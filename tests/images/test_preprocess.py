@@ -1,0 +1,127 @@
+"""Preprocessing against torchvision's transforms, pixel for pixel."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Resize
+
+from conftest import random_picture
+from oodgate.images.preprocess import Preprocessing, preprocess
+
+SIZES = [(1, 1), (1, 7), (7, 1), (5, 8), (16, 16), (16, 40), (33, 17), (64, 64), (97, 131), (200, 51), (18, 500)]
+TARGETS = [(1, (1, 1)), (16, (16, 16)), (32, (32, 32)), (37, (32, 32)), (40, (33, 18)), (64, (56, 55))]
+
+
+def transform(resize: int, crop: tuple[int, int], interpolation: str = "bilinear", **fields: object) -> Preprocessing:
+    settings = {"resize": resize, "crop": crop, "interpolation": interpolation, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    return Preprocessing(**settings | fields)
+
+
+def torchvision_answer(picture: Image.Image, wanted: Preprocessing) -> np.ndarray:
+    mode = InterpolationMode(wanted.interpolation)
+    steps = Compose([Resize(wanted.resize, mode, antialias=True), CenterCrop(list(wanted.crop))])
+    return np.array(steps(picture))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("resize", "crop"), TARGETS)
+def test_pixels_equal_torchvision(resize: int, crop: tuple[int, int], interpolation: str) -> None:
+    wanted = transform(resize, crop, interpolation)
+    for width, height in SIZES:
+        picture = random_picture(width, width, height)
+        np.testing.assert_array_equal(preprocess(picture, wanted), torchvision_answer(picture, wanted), f"{picture}")
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "lanczos"])
+def test_other_interpolations_equal_torchvision(interpolation: str) -> None:
+    wanted, picture = transform(40, (32, 30), interpolation), random_picture(0, 97, 131)
+    np.testing.assert_array_equal(preprocess(picture, wanted), torchvision_answer(picture, wanted))
+
+
+def test_interpolations_differ() -> None:
+    picture = random_picture(0, 97, 131)
+    names = ("nearest", "bilinear", "bicubic", "lanczos")
+    assert len({preprocess(picture, transform(32, (32, 32), name)).tobytes() for name in names}) == 4
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 120),
+    st.integers(1, 120),
+    st.integers(1, 48).flatmap(lambda side: st.tuples(st.just(side), st.integers(1, side), st.integers(1, side))),
+    st.sampled_from(["bilinear", "bicubic"]),
+)
+def test_pixels_equal_torchvision_at_any_size(
+    short: int, long: int, target: tuple[int, int, int], interpolation: str
+) -> None:
+    long = min(long, 32 * short)  # beyond this the far ends are cut, which has a test of its own
+    wanted = transform(target[0], target[1:], interpolation)
+    for width, height in ((short, long), (long, short)):
+        picture = random_picture(width, width, height)
+        if max(picture.size) <= 32 * min(picture.size):
+            np.testing.assert_array_equal(preprocess(picture, wanted), torchvision_answer(picture, wanted))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (40, 24), (100, 100)])
+def test_output_is_contiguous_writable_uint8(size: tuple[int, int]) -> None:
+    pixels = preprocess(random_picture(0, *size), transform(16, (12, 16)))
+    assert (pixels.shape, pixels.dtype) == ((12, 16, 3), np.uint8)
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
+    torch.from_numpy(pixels)  # warns, and so fails, where the pixels cannot be written
+
+
+def test_picture_of_the_right_size_is_unchanged_and_not_shared() -> None:
+    picture = random_picture(0)
+    before = np.array(picture)
+    pixels = preprocess(picture, transform(16, (16, 16)))
+    np.testing.assert_array_equal(pixels, before)
+    pixels[:] = 0
+    np.testing.assert_array_equal(np.array(picture), before)
+
+
+def test_crop_is_height_by_width() -> None:
+    assert preprocess(random_picture(0, 64, 64), transform(64, (10, 50))).shape == (10, 50, 3)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_far_ends_of_a_long_picture_change_nothing(upright: bool) -> None:
+    size = (10, 1000) if upright else (1000, 10)
+    picture, wanted = random_picture(0, *size), transform(16, (16, 14), "bicubic")
+    np.testing.assert_array_equal(preprocess(picture, wanted), torchvision_answer(picture, wanted))
+
+
+@pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1)])
+def test_extreme_aspect_ratio_is_never_resized_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    resized, resize = [], Image.Image.resize
+
+    def recording_resize(image: Image.Image, size: tuple[int, int], *options: object) -> Image.Image:
+        resized.append(size)
+        return resize(image, size, *options)
+
+    monkeypatch.setattr(Image.Image, "resize", recording_resize)
+    pixels = preprocess(Image.new("RGB", size, (10, 20, 30)), transform(32, (32, 32)))
+    np.testing.assert_array_equal(pixels, np.full((32, 32, 3), (10, 20, 30)))
+    assert [width * height for width, height in resized] == [32 * 32 * 32]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"resize": 16, "crop": (17, 16)}, "must lie between 1 and the resized side, 16"),
+        ({"resize": 16, "crop": (16, 17)}, "must lie between 1 and the resized side, 16"),
+        ({"resize": 16, "crop": (0, 16)}, "must lie between 1 and the resized side, 16"),
+        ({"resize": 0, "crop": (1, 1)}, "greater than or equal to 1"),
+        ({"resize": 5000, "crop": (1, 1)}, "less than or equal to 4096"),
+        ({"resize": 16, "crop": (16, 16), "std": (1, 0, 1)}, "must be positive"),
+        ({"resize": 16, "crop": (16, 16), "interpolation": "box"}, "'nearest', 'bilinear', 'bicubic' or 'lanczos'"),
+        ({"resize": 16, "crop": (16, 16), "colour": "grey"}, "Extra inputs are not permitted"),
+    ],
+)
+def test_impossible_transforms_are_refused(fields: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        transform(**fields)

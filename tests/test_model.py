@@ -1,0 +1,216 @@
+"""The engine: normalising, verifying what the network answers, devices and number formats."""
+
+from collections.abc import Iterable
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conftest import TinyNetwork
+from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs
+from oodgate.errors import BundleError, SetupError
+from oodgate.images.preprocess import Preprocessing
+from oodgate.model import Model, choose_device, load_network, save_network
+from oodgate.scores.forward import Forward
+
+SIDE = 16
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class Mirror(nn.Module):
+    """Shows what reaches a network: the activation is its input, the logits are the top left pixel."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images[:, :, 0, 0] * 1, images * 1
+
+
+class Normalised(nn.Module):
+    """A network that answers otherwise while it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = TinyNetwork()
+        self.norm = nn.BatchNorm2d(3)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, activation = self.network(self.drop(self.norm(images)))
+        return logits, activation
+
+
+class LogitsAlone(nn.Module):
+    """A plain classifier."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
+class WideOnly(nn.Module):
+    """Works on pictures of at least 32 pixels."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images[:, :, 0, 0] * 1, torch.relu(nn.functional.conv2d(images, torch.ones(3, 3, 32, 32)))
+
+
+def bundle_of(model: bytes, logits: int, activation: Iterable[int]) -> Bundle:
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        name="tried",
+        version="1",
+        classes=tuple(f"class {index}" for index in range(logits)),
+        preprocessing=Preprocessing(resize=SIDE, crop=(SIDE, SIDE), mean=MEAN, std=STD),
+        outputs=Outputs(logits=(logits,), activation=tuple(activation)),
+    )
+    return Bundle(manifest, model, {})
+
+
+def saved(network: nn.Module, side: int = SIDE) -> bytes:
+    return save_network(network.eval(), torch.zeros(2, 3, side, side))
+
+
+def tiny() -> Bundle:
+    torch.manual_seed(0)
+    return bundle_of(saved(TinyNetwork()), 4, (8, 4, 4))
+
+
+def mirror() -> Bundle:
+    return bundle_of(saved(Mirror()), 3, (3, SIDE, SIDE))
+
+
+def random_pixels(images: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (images, SIDE, SIDE, 3), dtype=np.uint8))
+
+
+def test_pixels_reach_the_network_normalised_and_channels_first() -> None:
+    pixels = random_pixels(5)
+    pixels.view(-1)[:256] = torch.arange(256, dtype=torch.uint8)
+    seen = Model(mirror(), "cpu").run(pixels).activation
+    expected = (pixels.double() / 255 - torch.tensor(MEAN).double()) / torch.tensor(STD).double()
+    assert seen.shape == (5, 3, SIDE, SIDE)
+    torch.testing.assert_close(seen.double(), expected.permute(0, 3, 1, 2), rtol=0, atol=1e-6)
+
+
+def test_the_pixels_given_are_not_changed() -> None:
+    pixels = random_pixels(2)
+    before = pixels.clone()
+    Model(mirror(), "cpu").run(pixels)
+    assert torch.equal(pixels, before)
+
+
+def test_a_forward_equals_the_network_itself() -> None:
+    torch.manual_seed(0)
+    network, pixels = TinyNetwork().eval(), random_pixels(3)
+    answer = Model(bundle_of(saved(network), 4, (8, 4, 4)), "cpu").run(pixels)
+    images = (pixels.permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    logits, activation = network(images)
+    torch.testing.assert_close(answer.logits, logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(answer.activation, activation, rtol=1e-5, atol=1e-5)
+
+
+def test_answers_carry_no_gradient_and_repeat_to_the_bit() -> None:
+    model, pixels = Model(tiny(), "cpu"), random_pixels(3)
+    one, other = model.run(pixels), model.run(pixels)
+    assert not one.logits.requires_grad
+    assert torch.equal(one.logits, other.logits)
+    assert torch.equal(one.activation, other.activation)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 2**-8), ("float16", 2**-11)])
+def test_half_precision_answers_in_float32_near_the_full_one(precision: str, tolerance: float) -> None:
+    pixels = random_pixels(3)
+    full, half = Model(mirror(), "cpu").run(pixels), Model(mirror(), "cpu", precision).run(pixels)  # type: ignore[arg-type]
+    assert half.activation.dtype == half.logits.dtype == torch.float32
+    torch.testing.assert_close(half.activation, full.activation, rtol=tolerance, atol=0)
+    assert not torch.equal(half.activation, full.activation)
+
+
+def test_a_network_saved_while_it_is_trained_answers_as_evaluated() -> None:
+    network = Normalised().eval()
+    model = Model(bundle_of(saved(network), 4, (8, 4, 4)), "cpu")
+    alone, together = model.run(random_pixels(1)), model.run(random_pixels(6))
+    torch.testing.assert_close(alone.logits, together.logits[:1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_saved_network_is_the_same_after_loading() -> None:
+    network, images = TinyNetwork().eval(), torch.randn(7, 3, SIDE, SIDE)
+    loaded = load_network(saved(network), torch.device("cpu"))
+    with torch.no_grad():
+        for found, expected in zip(loaded(images), network(images), strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "logits", "activation", "sentence"),
+    [
+        ("logits", 5, (8, 4, 4), r"have shape \(4,\), its manifest declares \(5,\)"),
+        ("activation", 4, (9, 4, 4), r"have shape \(8, 4, 4\), its manifest declares \(9, 4, 4\)"),
+        ("activation", 4, (8, 4, 5), r"have shape \(8, 4, 4\), its manifest declares \(8, 4, 5\)"),
+    ],
+)
+def test_shapes_other_than_those_declared_are_refused(
+    name: str, logits: int, activation: tuple[int, ...], sentence: str
+) -> None:
+    with pytest.raises(BundleError, match=f"the {name} of bundle 'tried' {sentence}; export the bundle again"):
+        Model(bundle_of(saved(TinyNetwork()), logits, activation), "cpu")
+
+
+def pickled_weights() -> bytes:
+    buffer = BytesIO()
+    torch.save(TinyNetwork().state_dict(), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a network", b"PK\x03\x04" + bytes(100), pickled_weights(), saved(TinyNetwork())[:-100]],
+    ids=["empty", "text", "zip header", "pickled weights", "cut short"],
+)
+def test_a_file_that_is_not_torchscript_is_refused(content: bytes) -> None:
+    with pytest.raises(BundleError, match="'tried' is not a TorchScript module; export the bundle again"):
+        Model(bundle_of(content, 4, (8, 4, 4)), "cpu")
+
+
+def test_a_network_that_fails_on_the_declared_size_is_refused() -> None:
+    with pytest.raises(BundleError, match=r"fails on a black image of 16 x 16 pixels \(.+\); export the bundle again"):
+        Model(bundle_of(saved(WideOnly(), 32), 3, (3, 1, 1)), "cpu")
+
+
+def test_a_network_without_an_activation_is_refused() -> None:
+    with pytest.raises(BundleError, match=r"fails on a black image of 16 x 16 pixels \(.+\)"):
+        Model(bundle_of(saved(LogitsAlone()), 3, (3, 1, 1)), "cpu")
+
+
+def test_cpu_is_taken_where_it_is_asked_for() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert Model(tiny(), "cpu").device.type == "cpu"
+
+
+def test_auto_takes_cuda_where_there_is_one() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+def test_cuda_asked_for_and_absent_is_the_operators_error() -> None:
+    with pytest.raises(SetupError, match="'cuda' was asked for and torch finds none; use --device cpu or auto"):
+        Model(tiny(), "cuda")
+
+
+@needs_cuda
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 5e-3), ("bfloat16", 5e-2), ("float16", 1e-2)])
+def test_cuda_answers_as_the_cpu_does(precision: str, tolerance: float) -> None:
+    pixels, bundle = random_pixels(33), tiny()
+
+    def answer(device: str) -> Forward:
+        model = Model(bundle, device, precision)  # type: ignore[arg-type]
+        forward = model.run(pixels)
+        model.synchronize()
+        return forward
+
+    cpu, cuda = answer("cpu"), answer("cuda")
+    assert cuda.logits.device.type == "cuda"  # the answers stay there; the scores run on the device
+    torch.testing.assert_close(cuda.logits.cpu(), cpu.logits, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(cuda.activation.cpu(), cpu.activation, rtol=tolerance, atol=tolerance)
