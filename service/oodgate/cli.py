@@ -1,19 +1,18 @@
 """The commands. They parse, call and print; what they do lies in `api` and `offline`."""
 
 import inspect
-import json
+import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from oodgate.console import err, out, print_calibration, print_evaluation, print_json, progress_bar
 from oodgate.errors import OodgateError
 from oodgate.settings import Device, Precision, Settings
 
@@ -23,11 +22,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-out = Console()
-err = Console(stderr=True)
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
+CacheOption = Annotated[
+    Path | None, typer.Option(help="Folder that remembers forwards, to go on after an interruption.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 
 
@@ -93,50 +93,62 @@ def export(
 def calibrate(
     bundle_folder: BundleArgument,
     id_folder: Annotated[Path, typer.Option("--id", help="Folder of in-distribution images that training never saw.")],
-    scorer: Annotated[str, typer.Option(help="The score that decides.")] = "nap-energy",
-    w: Annotated[float, typer.Option(min=0, max=1, help="Weight of the other score against NAP.")] = 0.4,
-    guarantee: Annotated[str, typer.Option(help="pac or marginal.")] = "pac",
+    fit: Annotated[
+        Path | None, typer.Option(help="Training images, for scores that are fitted; else cut out of --id.")
+    ] = None,
+    search: Annotated[
+        Path | None, typer.Option(help="In-distribution images to search on; else cut out of --id.")
+    ] = None,
+    scorer: Annotated[str, typer.Option(help="The score that decides, or auto.")] = "nap-energy",
+    w: Annotated[str, typer.Option(help="Weight of the other score against NAP, 0 to 1, or search.")] = "0.4",
+    guarantee: Annotated[Literal["pac", "marginal"], typer.Option(help="What the threshold promises.")] = "pac",
     alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of in-distribution images to reject.")] = 0.05,
     delta: Annotated[float, typer.Option(min=1e-9, max=0.5, help="Chance that a PAC threshold misses it.")] = 0.05,
+    bank_size: Annotated[int, typer.Option(min=1, help="Most training images that KNN keeps.")] = 10_000,
+    search_images: Annotated[int, typer.Option(min=1, help="Most images to search on.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Decides splits and pseudo-OOD images.")] = 0,
     device: DeviceOption = "auto",
     precision: Annotated[Precision, typer.Option(help="Number format of the forward.")] = "float32",
     check_precision: Annotated[
         Precision | None, typer.Option(help="Also check that this number format decides alike.")
     ] = None,
+    cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score in-distribution images and write threshold and guarantee into the bundle."""
-    from oodgate.bundle import Scorer, load_bundle, write_bundle
-    from oodgate.offline import calibrate as calibration
-    from oodgate.offline.dataset import list_images
-    from oodgate.scores.registry import needs_w
+    """Fit, search scorer and w where asked to, and write threshold and guarantee into the bundle."""
+    from oodgate.bundle import load_bundle, write_bundle
+    from oodgate.offline.account import account_of, inverted_families, report_of, with_evidence
+    from oodgate.offline.calibrate import CalibrationPlan
+    from oodgate.offline.calibrate import calibrate as calibrate_bundle
+    from oodgate.offline.prepare import ScorerPlan, prepare
+    from oodgate.offline.splits import Folders, split
 
-    if guarantee not in ("pac", "marginal"):
-        raise typer.BadParameter(f"'{guarantee}' is neither pac nor marginal", param_hint="--guarantee")
     bundle = load_bundle(bundle_folder)
-    images = list_images(id_folder)
-    plan = calibration.CalibrationPlan(
-        scorer=Scorer(name=scorer, w=w if needs_w(scorer) else None),
-        kind=guarantee,  # type: ignore[arg-type]
-        alpha=alpha,
-        delta=delta,
+    open_plan = ScorerPlan(
+        scorer=scorer,
+        w=parse_w(w),
+        bank_size=bank_size,
+        search_images=search_images,
+        seed=seed,
         device=device,
         precision=precision,
-        check_precision=check_precision,
+        cache=cache,
     )
-    with progress_bar("calibrate", len(images) * (2 if check_precision else 1)) as advance:
-        calibrated = calibration.calibrate(bundle, images, plan, advance)
-    write_bundle(bundle_folder, calibrated.bundle)
-    record = calibrated.bundle.calibration.model_dump(mode="json")
-    record["thresholds"] = {kind: threshold.value for kind, threshold in calibrated.thresholds.items()}
-    record["clamped_images"] = calibrated.clamped
+    searches = open_plan.chooses or open_plan.compares
+    folders = Folders(id_folder, fit, search, seed)
+    splits = split(folders, bundle.manifest.classes, fits=bool(open_plan.methods_to_fit), searches=searches)
+    prepared = prepare(bundle, splits, open_plan, progress_bar)
+    plan = CalibrationPlan(prepared.scorer, guarantee, alpha, delta, device, precision, check_precision)
+    with progress_bar("calibrate", len(splits.calibrate) * (2 if check_precision else 1)) as advance:
+        calibrated = calibrate_bundle(prepared.bundle, splits.calibrate, plan, advance)
+    record = account_of(prepared, calibrated)
+    write_bundle(bundle_folder, with_evidence(calibrated.bundle, prepared), report_of(record))
     if as_json:
         print_json(record)
         return
-    out.print(f"{scorer}, w {w}: threshold {record['threshold']:.6g} ({guarantee}), {len(images)} images")
-    out.print(f"thresholds: {record['thresholds']}; clamped images: {calibrated.clamped}")
-    for name, check in record["precision_checks"].items():
-        out.print(f"{name}: changes {check['changed_decisions']:.2%} of the decisions")
+    print_calibration(record)
+    if inverted := inverted_families(record):
+        err.print(f"warning: NAP is inverted on {', '.join(inverted)}", style="yellow")
 
 
 @app.command()
@@ -146,6 +158,8 @@ def evaluate(
     ood: Annotated[list[str], typer.Option(metavar="NAME=FOLDER", help="A set of strange images; repeatable.")],
     scorers: Annotated[str, typer.Option(help="Names separated by commas, or all.")] = "all",
     device: DeviceOption = "auto",
+    cache: CacheOption = None,
+    report_folder: Annotated[Path | None, typer.Option("--out", help="Folder for tables and the HTML report.")] = None,
     save: Annotated[bool, typer.Option("--save", help="Write the measures into the bundle.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -153,20 +167,25 @@ def evaluate(
     from oodgate.bundle import load_bundle, write_bundle
     from oodgate.offline import evaluate as evaluation
     from oodgate.offline.dataset import list_images
+    from oodgate.offline.features import Extractor
+    from oodgate.offline.report import write_report
+    from oodgate.offline.summary import summarise
     from oodgate.scores.registry import usable_scorers
 
     bundle = load_bundle(bundle_folder)
-    folders = dict(parse_set(entry) for entry in ood)
-    own = bundle.calibration.scorer
+    own, precision = bundle.calibration.scorer, bundle.calibration.precision
     names = usable_scorers(own.w, bundle.state) if scorers == "all" else tuple(scorers.split(","))
-    total = sum(len(list_images(folder)) for folder in (id_folder, *folders.values()))
-    with progress_bar("evaluate", total) as advance:
-        result = evaluation.evaluate(bundle, id_folder, folders, names, device, advance)
+    folders = {evaluation.KNOWN: id_folder, **dict(parse_set(entry) for entry in ood)}
+    images = {name: list_images(folder, bundle.manifest.classes) for name, folder in folders.items()}
+    extractor = Extractor(bundle, {*names, own.name}, own.parameters, device, precision, cache)
+    with progress_bar("evaluate", sum(len(found) for found in images.values())) as advance:
+        result = evaluation.evaluate(bundle, extractor, images, names, advance)
     if save:
-        from dataclasses import replace
-
-        manifest = bundle.manifest.model_copy(update={"measures": result.as_dict()})
+        measures = {**bundle.manifest.measures, **result.as_dict()}
+        manifest = bundle.manifest.model_copy(update={"measures": measures})
         write_bundle(bundle_folder, replace(bundle, manifest=manifest))
+    if report_folder:
+        write_report(summarise(bundle, extractor.model, result), report_folder, shlex.join(["oodgate", *sys.argv[1:]]))
     if as_json:
         print_json(result.as_dict())
         return
@@ -221,38 +240,25 @@ def read_settings(options: dict[str, Any]) -> Settings:
         raise typer.BadParameter(first["msg"], param_hint=hint) from error
 
 
+def parse_w(text: str) -> float | None:
+    """A number from 0 to 1, or None for "search"."""
+    if text == "search":
+        return None
+    try:
+        w = float(text)
+    except ValueError:
+        w = -1.0
+    if not 0 <= w <= 1:
+        raise typer.BadParameter(f"'{text}' is neither a number from 0 to 1 nor search", param_hint="--w")
+    return w
+
+
 def parse_set(entry: str) -> tuple[str, Path]:
     """NAME=FOLDER."""
     name, separator, folder = entry.partition("=")
     if not (name and separator and folder):
         raise typer.BadParameter(f"'{entry}' is not NAME=FOLDER", param_hint="--ood")
     return name, Path(folder)
-
-
-@contextmanager
-def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; yields what advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda count: progress.update(task, advance=count)
-
-
-def print_json(record: dict[str, Any]) -> None:
-    """One JSON object on standard output."""
-    typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
-
-
-def print_evaluation(result: Any) -> None:
-    """The measures as a table."""
-    accuracy = "no labels" if result.accuracy is None else f"{result.accuracy:.2f} %"
-    out.print(f"{result.images} in-distribution images, accuracy {accuracy}")
-    table = Table("set", "scorer", "FPR95", "AUROC", "AUPR", title="percent; in-distribution is positive")
-    for name, rows in {**result.sets, "mean": result.mean}.items():
-        for scorer, row in rows.items():
-            table.add_row(name, scorer, *(f"{value:.2f}" for value in (row.fpr95, row.auroc, row.aupr)))
-    out.print(table)
-    out.print("accepted: " + ", ".join(f"{name} {share:.2f} %" for name, share in result.accepted.items()))
 
 
 if __name__ == "__main__":

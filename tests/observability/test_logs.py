@@ -81,9 +81,3 @@ def test_console_logs_are_text_on_request(start_server: StartServer, bundle: Pat
     assert "there is a red picture" in text
     assert SECRET not in text
     assert "PNG" not in text
-
-
-def test_records_below_the_level_are_left_out(start_server: StartServer, bundle: Path) -> None:
-    server = start_server(bundle=bundle, log_level="error", drain_delay_ms=0, port=0)
-    make_requests(server)
-    assert [json.loads(line)["event"] for line in server.log_file.read_text().splitlines()] == ["a batch failed"]

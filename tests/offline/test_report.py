@@ -106,10 +106,7 @@ def test_the_page_needs_nothing_beside_it(data: ReportData, tmp_path: Path) -> N
     assert "://" not in text
     assert page.of("script") == [{}]
     assert not page.of("link")
-    assert all((image["src"] or "").startswith("data:image/") for image in page.of("img"))
-    for drawing in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", text):
-        references = re.findall(r'(?:href|src)="(?!#)([^"]*)"', b64decode(drawing).decode())
-        assert not references
+    assert all((image["src"] or "").startswith("data:image/png;base64,") for image in page.of("img"))
 
 
 @pytest.mark.usefixtures("without_plots")

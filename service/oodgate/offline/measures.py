@@ -22,13 +22,16 @@ class Measures:
 
 def measure(id_scores: NDArray[np.floating], ood_scores: NDArray[np.floating]) -> Measures:
     """FPR95, AUROC and AUPR of scores that are higher for in-distribution images."""
-    positive = np.concatenate([np.ones(len(id_scores), dtype=np.int64), np.zeros(len(ood_scores), dtype=np.int64)])
-    scores = np.concatenate([id_scores, ood_scores]).astype(np.float64)
     return Measures(
         fpr95=fpr95(id_scores, ood_scores),
-        auroc=100 * float(roc_auc_score(positive, scores)),
-        aupr=100 * float(average_precision_score(positive, scores)),
+        auroc=auroc(id_scores, ood_scores),
+        aupr=100 * float(average_precision_score(*_positives(id_scores, ood_scores))),
     )
+
+
+def auroc(id_scores: NDArray[np.floating], ood_scores: NDArray[np.floating]) -> float:
+    """Share of pairs of an in- and an out-of-distribution image whose scores are in the right order."""
+    return 100 * float(roc_auc_score(*_positives(id_scores, ood_scores)))
 
 
 def fpr95(id_scores: NDArray[np.floating], ood_scores: NDArray[np.floating]) -> float:
@@ -46,3 +49,10 @@ def mean_measures(rows: list[Measures]) -> Measures:
     """The average over sets."""
     fpr, auroc, aupr = np.mean([(row.fpr95, row.auroc, row.aupr) for row in rows], axis=0)
     return Measures(float(fpr), float(auroc), float(aupr))
+
+
+def _positives(
+    id_scores: NDArray[np.floating], ood_scores: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    positive = np.concatenate([np.ones(len(id_scores), dtype=np.int64), np.zeros(len(ood_scores), dtype=np.int64)])
+    return positive, np.concatenate([id_scores, ood_scores]).astype(np.float64)

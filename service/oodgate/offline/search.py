@@ -1,7 +1,7 @@
-"""Pseudo-OOD evidence -> the weight w, and the scorer.
+"""In-distribution images -> evidence on what is strange, without one real out-of-distribution image.
 
-Nothing here sees a real out-of-distribution image: in-distribution images are corrupted (the paper, app. H) or made
-strange (`strangeness/`), their log scores are computed once, and every candidate is judged on them.
+Images are corrupted (the NAP paper, app. H) or made strange (`strangeness/`); their terms are computed once, and
+`choice.py` judges every candidate on them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 
 from oodgate.offline.corruptions import CORRUPTIONS, corrupt, severities
 from oodgate.offline.features import Extractor, ImageTerms, Progress
-from oodgate.offline.measures import Measures, measure
 from oodgate.offline.strangeness.catalogue import FAMILIES
-from oodgate.scores.registry import State
-
-GRID = np.linspace(0, 1, 21).round(2)
-"""Weights that are tried, ends included: FPR95 has more than one minimum over w."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +22,17 @@ class Evidence:
     known: ImageTerms
     families: Mapping[str, ImageTerms]
 
-    def measures(self, scorer: str, w: float | None, state: State) -> dict[str, Measures]:
-        """How well a scorer tells each family from the in-distribution images."""
-        known = self.known.scores(scorer, w, state)
-        return {name: measure(known, terms.scores(scorer, w, state)) for name, terms in self.families.items()}
-
 
 def gather_evidence(extractor: Extractor, images: NDArray[np.uint8], seed: int, progress: Progress) -> Evidence:
     """Terms of preprocessed images (N, H, W, 3) and of their pseudo-OOD versions; N forwards a family."""
     known = extractor.of_pixels(images, progress)
     families = {name: extractor.of_pixels(strange, progress) for name, strange in pseudo_ood(images, seed)}
     return Evidence(known, families)
+
+
+def count_evidence(images: int) -> int:
+    """Forwards that `gather_evidence` makes for a number of images."""
+    return images * (1 + len(CORRUPTIONS) + len(FAMILIES))
 
 
 def pseudo_ood(images: NDArray[np.uint8], seed: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:

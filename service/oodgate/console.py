@@ -1,0 +1,52 @@
+"""What the commands show on a terminal: bars, tables, one JSON object."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; yields what advances it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda count: progress.update(task, advance=count)
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
+
+
+def print_calibration(record: dict[str, Any]) -> None:
+    """Threshold, guarantee and reasons, a line each."""
+    scorer, guarantee = record["scorer"], record["guarantee"]
+    out.print(f"{scorer['name']}, w {scorer['w']}: threshold {record['threshold']:.6g} ({guarantee['kind']})")
+    out.print(f"{guarantee['images']} images, {record['clamped_images']} with a clamped score")
+    out.print(", ".join(f"{kind} {value:.6g}" for kind, value in record["thresholds"].items()))
+    for name, check in record["precision_checks"].items():
+        out.print(f"{name} changes {check['changed_decisions']:.2%} of the decisions")
+    for reason in record.get("search", {}).get("reasons", ()):
+        out.print(f"- {reason}")
+
+
+def print_evaluation(result: Any) -> None:
+    """The measures as a table."""
+    accuracy = "no labels" if result.accuracy is None else f"{result.accuracy:.2f} %"
+    out.print(f"{len(result.images['id'])} in-distribution images, accuracy {accuracy}")
+    table = Table("set", "scorer", "FPR95", "AUROC", "AUPR", title="percent; in-distribution is positive")
+    for name, rows in {**result.sets, "mean": result.mean}.items():
+        for scorer, row in rows.items():
+            table.add_row(name, scorer, *(f"{value:.2f}" for value in (row.fpr95, row.auroc, row.aupr)))
+    out.print(table)
+    out.print("accepted: " + ", ".join(f"{name} {share:.2f} %" for name, share in result.accepted.items()))
