@@ -1,8 +1,21 @@
+import json
 import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
-from conftest import ROOT
+import httpx
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from conftest import DEFAULT_BUNDLE, ROOT, running_server
 from oodgate.errors import RequestError
+from oodgate.offline.backbones.catalogue import BACKBONES
 from oodgate.settings import Settings
+
+README = (ROOT / "README.md").read_text()
 
 
 def test_every_error_code_is_documented_with_its_status_and_no_other() -> None:
@@ -15,3 +28,56 @@ def test_every_setting_is_documented_and_no_other() -> None:
     text = (ROOT / "docs" / "operating.md").read_text()
     table = text.partition("## Settings")[2].partition("## Stopping")[0]
     assert set(re.findall(r"`OODGATE_(\w+)`", table)) == {name.upper() for name in Settings.model_fields}
+
+
+def test_the_tree_of_the_readme_is_current() -> None:
+    tree = subprocess.run([sys.executable, str(ROOT / "docs" / "tree.py")], capture_output=True, text=True, check=True)
+    assert tree.stdout in README, "paste the output of `python docs/tree.py` into README.md"
+
+
+def test_every_link_of_the_documents_leads_to_a_file() -> None:
+    documents = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "models").rglob("*.md"),
+    ]
+    for document in documents:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document}: {target}"
+
+
+def test_the_commands_of_the_readme_get_the_answers_that_it_shows(tmp_path: Path) -> None:
+    examples = re.findall(r"```console\n\$ (curl .+)\n```\n\n```json\n(.+?)\n```", README, re.DOTALL)
+    assert [json.loads(answer)["decision"] for _, answer in examples] == ["accept", "reject"]
+    with running_server(DEFAULT_BUNDLE, tmp_path / "log") as server:
+        for command, answer in examples:
+            words = shlex.split(command.replace("localhost:8000", server.url))
+            found = json.loads(subprocess.run([*words, "-s"], capture_output=True, check=True, cwd=ROOT).stdout)
+            expected = json.loads(answer)
+            for record in (found, expected):
+                assert set(record.pop("timing_ms")) == {"decode", "queue", "forward", "total"}
+                assert record.pop("id")
+            assert flat(found) == pytest.approx(flat(expected), rel=1e-3)
+
+
+def test_the_offline_commands_of_the_readme_run(tmp_path: Path, image_folder: Path) -> None:
+    torch.manual_seed(0)
+    save_file(BACKBONES["densenet-bc-100-12"].build(4).state_dict(), tmp_path / "W.safetensors")
+    (tmp_path / "classes.json").write_text('["ant", "bee", "cat", "dog"]')
+    commands = re.findall(r"^\$ oodgate (.+)$", README, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["export", "calibrate", "evaluate", "serve"]
+    for command in commands[:-1]:
+        words = command.replace("FOLDER", str(image_folder)).split()
+        subprocess.run([sys.executable, "-m", "oodgate.cli", *words], check=True, cwd=tmp_path, capture_output=True)
+    assert (tmp_path / "report" / "report.html").exists()
+    with running_server(tmp_path / "models" / "mine", tmp_path / "log") as server:
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
+def flat(record: object, path: str = "") -> dict[str, object]:
+    """Every leaf of a JSON document by its path."""
+    if not isinstance(record, dict | list):
+        return {path: record}
+    entries = record.items() if isinstance(record, dict) else enumerate(record)
+    return {key: leaf for name, value in entries for key, leaf in flat(value, f"{path}/{name}").items()}

@@ -4,7 +4,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,6 +104,9 @@ def calibrate(
     guarantee: Annotated[Literal["pac", "marginal"], typer.Option(help="What the threshold promises.")] = "pac",
     alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of in-distribution images to reject.")] = 0.05,
     delta: Annotated[float, typer.Option(min=1e-9, max=0.5, help="Chance that a PAC threshold misses it.")] = 0.05,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of a score; repeatable.")
+    ] = None,
     bank_size: Annotated[int, typer.Option(min=1, help="Most training images that KNN keeps.")] = 10_000,
     search_images: Annotated[int, typer.Option(min=1, help="Most images to search on.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Decides splits and pseudo-OOD images.")] = 0,
@@ -127,6 +130,7 @@ def calibrate(
     open_plan = ScorerPlan(
         scorer=scorer,
         w=parse_w(w),
+        parameters=dict(parse_setting(entry) for entry in settings or ()),
         bank_size=bank_size,
         search_images=search_images,
         seed=seed,
@@ -218,6 +222,34 @@ def predict(
     out.print(table)
 
 
+@app.command()
+def bench(
+    bundle_folder: BundleArgument,
+    scores: Annotated[bool, typer.Option("--scores", help="What every score costs beside the forward.")] = False,
+    images: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns; medians are printed.")] = 30,
+    device: DeviceOption = "auto",
+    precision: Annotated[Precision, typer.Option(help="Number format of the forward.")] = "float32",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure speed on this machine."""
+    from oodgate.bundle import load_bundle
+    from oodgate.offline.bench import measure_costs
+
+    if not scores:
+        raise typer.BadParameter("say what to measure", param_hint="--scores")
+    with progress_bar("bench", rounds) as advance:
+        costs = measure_costs(load_bundle(bundle_folder), device, precision, images, rounds, advance)
+    if as_json:
+        print_json(asdict(costs))
+        return
+    out.print(f"forward of {costs.images} images on {costs.device}: {costs.forward_ms:.2f} ms")
+    table = Table("scorer", "ms", "% of the forward")
+    for row in costs.scores:
+        table.add_row(row.scorer, f"{row.score_ms:.3f}", f"{row.share:.2f}")
+    out.print(table)
+
+
 @app.command("inspect")
 def inspect_bundle(bundle_folder: BundleArgument) -> None:
     """Verify a bundle and print its manifest as JSON."""
@@ -253,11 +285,24 @@ def parse_w(text: str) -> float | None:
     return w
 
 
+def parse_setting(entry: str) -> tuple[str, float]:
+    """NAME=VALUE, a number."""
+    name, _, value = entry.partition("=")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"'{entry}' is not NAME=NUMBER", param_hint="--set") from error
+
+
 def parse_set(entry: str) -> tuple[str, Path]:
     """NAME=FOLDER."""
     name, separator, folder = entry.partition("=")
     if not (name and separator and folder):
         raise typer.BadParameter(f"'{entry}' is not NAME=FOLDER", param_hint="--ood")
+    if name in ("id", "mean"):
+        raise typer.BadParameter(
+            f"'{name}' has another meaning in the results, choose another name", param_hint="--ood"
+        )
     return name, Path(folder)
 
 

@@ -55,13 +55,15 @@ class Gate:
     """A calibrated bundle at work on a device."""
 
     def __init__(self, bundle: Bundle, device: Device = "auto", precision: Precision = "float32") -> None:
-        """Load the network; raises BundleError where the bundle is not fit to decide in this number format."""
+        """Load the network and judge a black image; raises SetupError where the bundle is not fit to decide."""
         self.manifest = bundle.manifest
         self.calibration = bundle.calibration
         check_precision(self.manifest.name, self.calibration, precision)
         self.model = Model(bundle, device, precision)
         self.state = {name: tensor.to(self.model.device) for name, tensor in bundle.state.items()}
         self.calibration_scores = _calibration_scores(bundle)
+        height, width = bundle.manifest.preprocessing.crop
+        self.judge([np.zeros((height, width, 3), dtype=np.uint8)])  # a scorer that lacks something says so now
 
     def judge(self, images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
         """Judge a batch; an image whose score is not a number gets an error in its place, its neighbours do not."""
@@ -71,7 +73,7 @@ class Gate:
 
     def _verdict(self, batch: BatchScores, p_value: float, row: int) -> Verdict | InferenceFailed:
         score = float(batch.scores[row])
-        if not np.isfinite(score):
+        if not (np.isfinite(score) and np.isfinite(batch.probabilities[row]).all()):
             return InferenceFailed("the network's answer for this image is not a number; nothing can be said about it")
         return Verdict(
             probabilities=batch.probabilities[row],
