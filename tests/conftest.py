@@ -62,8 +62,10 @@ class TinyNetwork(nn.Module):
         return self.fc(activation.mean((2, 3))), activation
 
 
-def tiny_bundle(folder: Path, network: nn.Module | None = None, example: Tensor | None = None) -> Bundle:
-    """Write an uncalibrated bundle of a network for 16-pixel images; seeded."""
+def tiny_bundle(
+    folder: Path, network: nn.Module | None = None, example: Tensor | None = None, side: int = 16
+) -> Bundle:
+    """Write an uncalibrated bundle of a network for images of `side` pixels; seeded."""
     torch.manual_seed(0)
     built = (network or TinyNetwork()).eval()
     state = built.state_dict()
@@ -72,11 +74,11 @@ def tiny_bundle(folder: Path, network: nn.Module | None = None, example: Tensor 
         name="tiny",
         version="1",
         classes=("ant", "bee", "cat", "dog"),
-        preprocessing=Preprocessing(resize=16, crop=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
-        outputs=Outputs(logits=(4,), activation=(8, 4, 4)),
+        preprocessing=Preprocessing(resize=side, crop=(side, side), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        outputs=Outputs(logits=(4,), activation=(8, side // 4, side // 4)),
     )
     tensors = {"classifier.weight": state["fc.weight"], "classifier.bias": state["fc.bias"]}
-    model = save_network(built, torch.zeros(2, 3, 16, 16) if example is None else example)
+    model = save_network(built, torch.zeros(2, 3, side, side) if example is None else example)
     return write_bundle(folder, Bundle(manifest, model, tensors), report={})
 
 

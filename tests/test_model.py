@@ -12,7 +12,7 @@ from conftest import TinyNetwork
 from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs
 from oodgate.errors import BundleError, SetupError
 from oodgate.images.preprocess import Preprocessing
-from oodgate.model import Model, choose_device, load_network, save_network
+from oodgate.model import Model, choose_device, load_network, save_network, use_threads
 from oodgate.scores.forward import Forward
 
 SIDE = 16
@@ -214,3 +214,14 @@ def test_cuda_answers_as_the_cpu_does(precision: str, tolerance: float) -> None:
     assert cuda.logits.device.type == "cuda"  # the answers stay there; the scores run on the device
     torch.testing.assert_close(cuda.logits.cpu(), cpu.logits, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(cuda.activation.cpu(), cpu.activation, rtol=tolerance, atol=tolerance)
+
+
+def test_the_number_of_threads_is_left_alone_at_zero_and_set_otherwise() -> None:
+    before = torch.get_num_threads()
+    try:
+        use_threads(0)
+        assert torch.get_num_threads() == before
+        use_threads(3)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

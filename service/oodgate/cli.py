@@ -172,7 +172,7 @@ def evaluate(
     from oodgate.offline import evaluate as evaluation
     from oodgate.offline.dataset import list_images
     from oodgate.offline.features import Extractor
-    from oodgate.offline.report import write_report
+    from oodgate.offline.report import write_report, write_tables
     from oodgate.offline.summary import summarise
     from oodgate.scores.registry import usable_scorers
 
@@ -189,7 +189,9 @@ def evaluate(
         manifest = bundle.manifest.model_copy(update={"measures": measures})
         write_bundle(bundle_folder, replace(bundle, manifest=manifest))
     if report_folder:
-        write_report(summarise(bundle, extractor.model, result), report_folder, shlex.join(["oodgate", *sys.argv[1:]]))
+        data = summarise(bundle, extractor.model, result)
+        write_tables(data, report_folder)
+        write_report(data, report_folder, shlex.join(["oodgate", *sys.argv[1:]]))
     if as_json:
         print_json(result.as_dict())
         return

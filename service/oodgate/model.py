@@ -90,6 +90,12 @@ class Model:
                 )
 
 
+def use_threads(count: int) -> None:
+    """Let a forward on the CPU use this many threads; 0 leaves it to torch."""
+    if count:
+        torch.set_num_threads(count)
+
+
 def save_network(network: nn.Module, example: Tensor) -> bytes:
     """TorchScript file of a network in evaluation mode, traced with float images (N, 3, H, W)."""
     buffer = BytesIO()

@@ -3,8 +3,9 @@
     python train.py --data FOLDER --out FOLDER
 
 DATA holds `train/<class>/*.png` and `test/<class>/*.png`. OUT receives `weights.safetensors`, `classes.json`,
-`training.json` (settings, loss per epoch, accuracy, time) and `held-out/<class>/*.png`, the images that training
-never saw. Images grow from 20 to 32 pixels during training, which halves the time to a given accuracy.
+`training.json` (settings; loss per epoch, accuracy and time of each cycle) and `held-out/<class>/*.png`, the images
+that training never saw. Images grow during a cycle, which shortens it. An interrupted run goes on with the cycle that
+it was in.
 """
 
 import argparse
@@ -14,11 +15,12 @@ import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,18 +31,28 @@ STD = (0.2023, 0.1994, 0.2010)
 
 
 @dataclass(frozen=True)
+class Cycle:
+    """One rise and fall of the learning rate."""
+
+    epochs: int
+    peak_learning_rate: float
+    warmup: float  # share of the steps before the peak
+    sizes: tuple[tuple[float, int], ...]  # (until this share of the epochs, side in pixels)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides the result."""
 
-    epochs: int = 30
+    cycles: tuple[Cycle, ...] = (
+        Cycle(30, 0.2, 0.2, ((1 / 3, 20), (0.6, 24), (1.0, 32))),
+        Cycle(12, 0.1, 0.1, ((0.4, 24), (1.0, 32))),
+    )
     batch: int = 256
-    peak_learning_rate: float = 0.2
-    warmup: float = 0.2  # share of the steps before the peak
     momentum: float = 0.9
     weight_decay: float = 5e-4
     crop_padding: int = 4
     cutout: int = 8  # side of the erased square, pixels
-    sizes: tuple[tuple[float, int], ...] = ((1 / 3, 20), (0.6, 24), (1.0, 32))  # (until this share of epochs, pixels)
     held_out: int = 5000
     seed: int = 0
 
@@ -84,11 +96,11 @@ def augment(images: Tensor, recipe: Recipe, size: int, generator: torch.Generato
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def learning_rate(recipe: Recipe, progress: float) -> float:
+def learning_rate(cycle: Cycle, progress: float) -> float:
     """Linear rise to the peak, then half a cosine down to zero."""
-    if progress < recipe.warmup:
-        return recipe.peak_learning_rate * progress / recipe.warmup
-    return recipe.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - recipe.warmup) / (1 - recipe.warmup)))
+    if progress < cycle.warmup:
+        return cycle.peak_learning_rate * progress / cycle.warmup
+    return cycle.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - cycle.warmup) / (1 - cycle.warmup)))
 
 
 def accuracy(model: ResNet9, pixels: Tensor, labels: Tensor, device: torch.device) -> float:
@@ -107,19 +119,19 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     data: tuple[Tensor, Tensor],
     recipe: Recipe,
-    epoch: int,
+    at: tuple[Cycle, int],
     generator: torch.Generator,
 ) -> float:
-    """One pass over the shuffled images; returns the mean loss."""
-    pixels, labels = data
+    """One pass over the shuffled images, at an epoch of a cycle; returns the mean loss."""
+    (pixels, labels), (cycle, epoch) = data, at
     device = next(model.parameters()).device
-    size = next(side for until, side in recipe.sizes if epoch < until * recipe.epochs)
+    size = next(side for until, side in cycle.sizes if epoch < until * cycle.epochs)
     batches = torch.randperm(len(labels), generator=generator)[: len(labels) // recipe.batch * recipe.batch]
     total, steps = 0.0, len(batches) // recipe.batch
     model.train()
     for step, rows in enumerate(batches.split(recipe.batch)):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, (epoch + (step + 1) / steps) / recipe.epochs)
+            group["lr"] = learning_rate(cycle, (epoch + (step + 1) / steps) / cycle.epochs)
         images = augment(normalise(pixels[rows].to(device)), recipe, size, generator)
         with torch.autocast(device.type, torch.bfloat16):
             logits, _ = model(images)
@@ -131,50 +143,78 @@ def train_epoch(
     return total / steps
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=Recipe.epochs)
-    arguments = parser.parse_args()
-    recipe = Recipe(epochs=arguments.epochs)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    generator = torch.Generator().manual_seed(recipe.seed)
-    torch.manual_seed(recipe.seed)
-
-    paths, labels, classes = list_folder(arguments.data / "train")
-    order = torch.randperm(len(paths), generator=generator)
-    for row in order[: recipe.held_out].tolist():
-        target = arguments.out / "held-out" / paths[row].parent.name
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(paths[row], target)
-    kept = order[recipe.held_out :]
-    pixels, labels = read_pixels([paths[row] for row in kept.tolist()]), labels[kept]
-    test_paths, test_labels, _ = list_folder(arguments.data / "test")
-    test_pixels = read_pixels(test_paths)
-
-    model = ResNet9(len(classes)).to(device).to(memory_format=torch.channels_last)
+def train_cycle(
+    model: ResNet9, data: tuple[Tensor, Tensor], recipe: Recipe, cycle: Cycle, generator: torch.Generator
+) -> dict[str, Any]:
+    """All epochs of one cycle, with an optimizer of its own; returns losses and time."""
     optimizer = torch.optim.SGD(
         model.parameters(), lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )
     losses, start = [], time.monotonic()
-    for epoch in range(recipe.epochs):
-        losses.append(round(train_epoch(model, optimizer, (pixels, labels), recipe, epoch, generator), 4))
-        print(f"epoch {epoch + 1}/{recipe.epochs} loss {losses[-1]} after {time.monotonic() - start:.0f} s", flush=True)
-        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, arguments.out / "weights.safetensors")
+    for epoch in range(cycle.epochs):
+        losses.append(round(train_epoch(model, optimizer, data, recipe, (cycle, epoch), generator), 4))
+        print(f"epoch {epoch + 1}/{cycle.epochs} loss {losses[-1]} after {time.monotonic() - start:.0f} s", flush=True)
+    return {"losses": losses, "seconds": round(time.monotonic() - start)}
+
+
+def hold_out(paths: list[Path], folder: Path) -> None:
+    """Copy files to `folder/<class>/`."""
+    for path in paths:
+        target = folder / path.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+
+def train(recipe: Recipe, data: Path, out: Path) -> dict[str, Any]:
+    """Every cycle that `out` does not hold already; returns the record."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator = torch.Generator().manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    paths, labels, classes = list_folder(data / "train")
+    order = torch.randperm(len(paths), generator=generator)
+    hold_out([paths[row] for row in order[: recipe.held_out].tolist()], out / "held-out")
+    (out / "classes.json").write_text(json.dumps(classes) + "\n")
+    kept = order[recipe.held_out :]
+    pixels, labels = read_pixels([paths[row] for row in kept.tolist()]), labels[kept]
+    test_paths, test_labels, _ = list_folder(data / "test")
+    test_pixels = read_pixels(test_paths)
+
+    model = ResNet9(len(classes)).to(device).to(memory_format=torch.channels_last)
     record = {
         "recipe": asdict(recipe),
-        "losses": losses,
         "train_images": len(labels),
-        "test_accuracy": accuracy(model, test_pixels, test_labels, device),
-        "train_seconds": round(time.monotonic() - start),
         "device": device.type,
         "torch": str(torch.__version__),
     }
-    (arguments.out / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    (arguments.out / "classes.json").write_text(json.dumps(classes) + "\n")
-    print(f"test accuracy {record['test_accuracy']:.2f} %")
+    done = read_done(out)
+    if done:
+        model.load_state_dict(load_file(out / "weights.safetensors"))
+    for number, cycle in enumerate(recipe.cycles[len(done) :], len(done)):
+        if number > 0:
+            generator.manual_seed(recipe.seed + number)
+        result = train_cycle(model, (pixels, labels), recipe, cycle, generator)
+        result["test_accuracy"] = accuracy(model, test_pixels, test_labels, device)
+        print(f"cycle {number + 1}: test accuracy {result['test_accuracy']:.2f} %", flush=True)
+        done.append(result)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, out / "weights.safetensors"
+        )
+        (out / "training.json").write_text(json.dumps({**record, "cycles": done}, indent=1) + "\n")
+    return {**record, "cycles": done}
+
+
+def read_done(out: Path) -> list[dict[str, Any]]:
+    """The results of the cycles that are over."""
+    record = out / "training.json"
+    return list(json.loads(record.read_text())["cycles"]) if record.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    train(Recipe(), arguments.data, arguments.out)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def create_app(settings: Settings, gate: Gate) -> FastAPI:
         version=__version__,
         summary="Classes, an out-of-distribution score and a decision for every image.",
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.state.predictor = predictor
     app.include_router(predict.router)

@@ -14,6 +14,7 @@ from oodgate.api.predictor import Predictor
 from oodgate.bundle import load_bundle
 from oodgate.errors import SetupError
 from oodgate.gate import Gate
+from oodgate.model import use_threads
 from oodgate.observability.logs import configure_logs
 from oodgate.settings import Settings
 
@@ -46,6 +47,7 @@ class DrainingServer(uvicorn.Server):
 def serve(settings: Settings) -> None:
     """Serve until a signal comes; raises SetupError where the bundle, the device or the address is not fit for it."""
     configure_logs(settings.log_format, settings.log_level)
+    use_threads(settings.threads)
     gate = Gate(load_bundle(settings.bundle), settings.device, settings.precision)
     app = create_app(settings, gate)
     config = uvicorn.Config(
