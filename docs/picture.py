@@ -1,9 +1,8 @@
 """Draw the README's picture: the example images with the answers that the gate gives them.
 
-python docs/picture.py models/cifar10-resnet9 docs/answers.png docs/examples/*
+python docs/picture.py
 """
 
-import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from oodgate.bundle import load_bundle
 from oodgate.gate import Gate
 from oodgate.offline.predict import predict_paths
 
+DOCS = Path(__file__).parent
 COLOURS = {"accept": "#1b7f4b", "reject": "#b3261e"}
 
 
@@ -30,4 +30,5 @@ def draw(bundle: Path, out: Path, paths: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])
+    examples = [DOCS / "examples" / f"{name}.jpg" for name in ("cat", "rocket", "gravel")]
+    draw(DOCS.parent / "models" / "cifar10-resnet9", DOCS / "answers.png", examples)

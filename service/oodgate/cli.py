@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -36,8 +36,15 @@ def main() -> None:
     try:
         app()
     except OodgateError as error:
-        err.print(f"oodgate: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        fail(str(error))
+    except ModuleNotFoundError as error:
+        fail(f"this command needs packages that serving does not ({error}); run `pip install 'oodgate[offline]'`")
+
+
+def fail(sentence: str) -> NoReturn:
+    """Print a sentence on standard error and exit."""
+    err.print(f"oodgate: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
 
 
 def options_of_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -27,8 +27,6 @@ ROWS = (
     *("msp", "nap-msp", "energy", "nap-energy", "ash", "nap-ash", "dice", "nap-dice", "scale", "nap-scale"),
     *("react", "nap-react", "knn", "nap-knn", "nap", "mls", "gen", "fdbd", "mahalanobis"),
 )
-REACT_CLIP_ONE = {"react.percentile": 98.0}
-"""Setting under which the clip of ReAct on this network comes near 1, the value that public CIFAR code uses."""
 
 
 @dataclass(frozen=True)
