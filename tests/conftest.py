@@ -135,13 +135,8 @@ class Server:
 def running_server(bundle: Path, log_file: Path, **settings: object) -> Iterator[Server]:
     """`oodgate serve` on a free port, in a process of its own; killed at the end."""
     variables = {f"OODGATE_{name.upper()}": str(value) for name, value in settings.items()}
-    environment = {
-        **os.environ,
-        "OODGATE_BUNDLE": str(bundle),
-        "OODGATE_PORT": "0",
-        "OODGATE_DEVICE": "cpu",
-        **variables,
-    }
+    fixed = {"OODGATE_BUNDLE": str(bundle), "OODGATE_PORT": "0", "OODGATE_DEVICE": "cpu", "OODGATE_THREADS": "1"}
+    environment = {**os.environ, **fixed, **variables}
     with log_file.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "oodgate.cli", "serve"], stderr=log, env=environment, cwd=ROOT, text=True
