@@ -21,7 +21,7 @@ from oodgate.scores.registry import needs_w
 _CHANNEL_IMAGES = 50
 _MOST_POINTS = 5000
 _LEAST_MEAN = 0.1
-"""Channels with a smaller mean are left out of the scatter, as in the paper's Figure 1."""
+"""Channels with a smaller mean are left out of the scatter, as in the paper's Figure 1, unless all are."""
 
 
 def summarise(bundle: Bundle, model: Model, evaluation: Evaluation) -> ReportData:
@@ -67,8 +67,9 @@ def _channels(bundle: Bundle, model: Model, images: ImageFolder) -> NDArray[np.f
     pixels = torch.cat(list(read_batches(images.paths[:_CHANNEL_IMAGES], bundle.manifest.preprocessing, BATCH)))
     forward = model.run(pixels)
     pairs = torch.stack([forward.features.flatten(), forward.activation.amax((2, 3)).flatten()], 1).double().cpu()
-    active: NDArray[np.float64] = pairs[pairs[:, 0] > _LEAST_MEAN].numpy()
-    return active[:: 1 + len(active) // _MOST_POINTS]
+    active = pairs[pairs[:, 0] > _LEAST_MEAN]
+    points: NDArray[np.float64] = (active if len(active) else pairs).numpy()
+    return points[:: 1 + len(points) // _MOST_POINTS]
 
 
 def _sensitivity(
