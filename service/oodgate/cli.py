@@ -1,20 +1,28 @@
 """The commands. They parse, call and print; what they do lies in `api` and `offline`."""
 
-import inspect
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
-from pydantic import ValidationError
 from rich.table import Column, Table
 
 from oodgate.console import err, out, print_calibration, print_evaluation, print_json, progress_bar
 from oodgate.errors import OodgateError
-from oodgate.settings import Device, Precision, Settings
+from oodgate.options import (
+    BundleArgument,
+    CacheOption,
+    DeviceOption,
+    JsonOption,
+    options_of_settings,
+    parse_set,
+    parse_setting,
+    parse_w,
+    read_settings,
+)
+from oodgate.settings import Precision
 
 app = typer.Typer(
     name="oodgate",
@@ -22,13 +30,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
-CacheOption = Annotated[
-    Path | None, typer.Option(help="Folder that remembers forwards, to go on after an interruption.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 
 
 def main() -> None:
@@ -45,25 +46,6 @@ def fail(sentence: str) -> NoReturn:
     """Print a sentence on standard error and exit."""
     err.print(f"oodgate: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(2)
-
-
-def options_of_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that takes `**options` one option for each setting, with the setting's help and variable."""
-    parameters = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                field.annotation | None,  # type: ignore[operator]
-                typer.Option(help=f"{field.description} [env: OODGATE_{name.upper()}] [default: {field.default}]"),
-            ],
-        )
-        for name, field in Settings.model_fields.items()
-    ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
 
 
 @app.command()
@@ -268,51 +250,6 @@ def inspect_bundle(bundle_folder: BundleArgument) -> None:
     bundle = load_bundle(bundle_folder)
     Model(bundle, "cpu")
     print_json(bundle.manifest.model_dump(mode="json"))
-
-
-def read_settings(options: dict[str, Any]) -> Settings:
-    """Settings from the options that were given and the environment; raises a usage error naming the wrong one."""
-    try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        hint = f"--{name.replace('_', '-')} / OODGATE_{name.upper()}"
-        raise typer.BadParameter(first["msg"], param_hint=hint) from error
-
-
-def parse_w(text: str) -> float | None:
-    """A number from 0 to 1, or None for "search"."""
-    if text == "search":
-        return None
-    try:
-        w = float(text)
-    except ValueError:
-        w = -1.0
-    if not 0 <= w <= 1:
-        raise typer.BadParameter(f"'{text}' is neither a number from 0 to 1 nor search", param_hint="--w")
-    return w
-
-
-def parse_setting(entry: str) -> tuple[str, float]:
-    """NAME=VALUE, a number."""
-    name, _, value = entry.partition("=")
-    try:
-        return name, float(value)
-    except ValueError as error:
-        raise typer.BadParameter(f"'{entry}' is not NAME=NUMBER", param_hint="--set") from error
-
-
-def parse_set(entry: str) -> tuple[str, Path]:
-    """NAME=FOLDER."""
-    name, separator, folder = entry.partition("=")
-    if not (name and separator and folder):
-        raise typer.BadParameter(f"'{entry}' is not NAME=FOLDER", param_hint="--ood")
-    if name in ("id", "mean"):
-        raise typer.BadParameter(
-            f"'{name}' has another meaning in the results, choose another name", param_hint="--ood"
-        )
-    return name, Path(folder)
 
 
 if __name__ == "__main__":

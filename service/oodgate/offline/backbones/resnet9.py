@@ -1,4 +1,4 @@
-"""ResNet-9: a short, wide residual network for 32-pixel images that trains on two CPU cores in about an hour.
+"""ResNet-9: a short, wide residual network for 32-pixel images that trains on two CPU cores in under two hours.
 
 The last layer is convolution, batch norm, ReLU without a shortcut, so that the activation before global
 pooling is sparse, which the Neural Activation Prior reads.
