@@ -50,14 +50,14 @@ def test_energy_against_cifar100_is_the_papers_row_to_the_digit(bundle: Bundle, 
 
 @pytest.mark.parametrize(
     ("scorer", "w", "fpr95", "auroc"),
-    [("energy", None, 54.50, 87.49), ("nap", None, 19.17, 95.48), ("nap-energy", 0.4, 10.08, 98.23)],
+    [("energy", None, 54.83, 87.47), ("nap", None, 19.58, 95.26), ("nap-energy", 0.4, 10.17, 98.15)],
 )
 def test_textures_are_found_as_measured(
     bundle: Bundle, terms: dict[str, ImageTerms], scorer: str, w: float | None, fpr95: float, auroc: float
 ) -> None:
     found = measured(terms, bundle, scorer, "textures", w)
     assert found.fpr95 == pytest.approx(fpr95, abs=0.2)
-    assert found.auroc == pytest.approx(auroc, abs=0.1)
+    assert found.auroc == pytest.approx(auroc, abs=0.05)
 
 
 def test_msp_and_nap_energy_against_cifar100_are_as_measured(bundle: Bundle, terms: dict[str, ImageTerms]) -> None:
