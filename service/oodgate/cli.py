@@ -89,7 +89,10 @@ def calibrate(
         Path | None, typer.Option(help="In-distribution images to search on; else cut out of --id.")
     ] = None,
     scorer: Annotated[str, typer.Option(help="The score that decides, or auto.")] = "nap-energy",
-    w: Annotated[str, typer.Option(help="Weight of the other score against NAP, 0 to 1, or search.")] = "0.4",
+    w: Annotated[
+        str | None,
+        typer.Option(help="Weight of the other score against NAP, 0 to 1, or search; 0.4, and search with auto."),
+    ] = None,
     guarantee: Annotated[Literal["pac", "marginal"], typer.Option(help="What the threshold promises.")] = "pac",
     alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of in-distribution images to reject.")] = 0.05,
     delta: Annotated[float, typer.Option(min=1e-9, max=0.5, help="Chance that a PAC threshold misses it.")] = 0.05,
@@ -112,13 +115,13 @@ def calibrate(
     from oodgate.offline.account import account_of, inverted_families, report_of, with_evidence
     from oodgate.offline.calibrate import CalibrationPlan
     from oodgate.offline.calibrate import calibrate as calibrate_bundle
-    from oodgate.offline.prepare import ScorerPlan, prepare
+    from oodgate.offline.prepare import AUTO, ScorerPlan, prepare
     from oodgate.offline.splits import Folders, split
 
     bundle = load_bundle(bundle_folder)
     open_plan = ScorerPlan(
         scorer=scorer,
-        w=parse_w(w),
+        w=parse_w(w or ("search" if scorer == AUTO else "0.4")),
         parameters=dict(parse_setting(entry) for entry in settings or ()),
         bank_size=bank_size,
         search_images=search_images,

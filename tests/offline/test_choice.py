@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oodgate.offline.choice import areas, best_of, choose, judge, losing_families, plateau_centre
+from oodgate.offline.choice import areas, best_of, choose, choose_w, judge, losing_families, plateau_centre
 from oodgate.offline.features import ImageTerms
 from oodgate.offline.search import Evidence
 
@@ -46,6 +46,24 @@ def test_energy_stays_where_every_weight_of_nap_loses_on_a_family() -> None:
 def test_energy_is_the_answer_even_where_it_was_no_candidate() -> None:
     choice = choose(evidence(inverted=(6, 16)), ["nap-energy"], 0.1, {})
     assert choice.chosen.scorer == "energy"
+
+
+def test_a_weight_that_loses_nowhere_is_found_beside_one_that_is_better_on_average() -> None:
+    made = evidence(noise=(9, 4), blur=(9, 4), near=(7.5, 10))
+    freely = best_of(made, "nap-energy", None, {})
+    safely = choose(made, ["nap-energy"], None, {}).chosen
+    energy = judge(made, "energy", None, {})
+    assert losing_families(freely, energy, IMAGES) == ["near"]
+    assert losing_families(safely, energy, IMAGES) == []
+    assert safely.w is not None
+    assert freely.w is not None
+    assert safely.w > freely.w
+
+
+def test_a_searched_w_says_what_it_loses_and_stays() -> None:
+    choice = choose_w(evidence(noise=(9, 4), blur=(9, 4), near=(7.5, 10)), "nap-energy", {})
+    assert choice.chosen.scorer == "nap-energy"
+    assert choice.reasons[1] == "it loses to energy on near"
 
 
 def test_a_given_w_is_kept() -> None:

@@ -89,8 +89,8 @@ def test_a_searched_w_is_on_the_grid_and_explained(bundle: Bundle, splits: Split
     prepared = prepare(bundle, splits, plan(w=None), no_bar)
     assert prepared.choice is not None
     assert prepared.choice.reasons
-    assert prepared.scorer.name in ("nap-energy", "energy")
-    assert prepared.scorer.w is None or prepared.scorer.w in np.linspace(0, 1, 21).round(2)
+    assert prepared.scorer.name == "nap-energy"
+    assert prepared.scorer.w in np.linspace(0, 1, 21).round(2)
 
 
 def test_the_veto_compares_with_search_images_without_a_search(bundle: Bundle, splits: Splits) -> None:

@@ -50,10 +50,10 @@ def choose(evidence: Evidence, scorers: Iterable[str], w: float | None, state: S
     """Of several scorers the one with the lowest mean FPR95 among those that are nowhere worse than Energy.
 
     Worse means by more than two standard errors of the difference, on any family. A w of None is searched for every
-    scorer that takes one.
+    scorer that takes one, among the weights that are nowhere worse where there are any.
     """
     baseline = judge(evidence, BASELINE, None, state)
-    candidates = tuple(best_of(evidence, scorer, w, state) for scorer in scorers)
+    candidates = tuple(safest_of(evidence, scorer, w, state, baseline) for scorer in scorers)
     losses = [losing_families(candidate, baseline, len(evidence.known)) for candidate in candidates]
     sound = [candidate for candidate, families in zip(candidates, losses, strict=True) if not families]
     chosen = min(sound, key=lambda candidate: candidate.mean, default=baseline)
@@ -64,6 +64,16 @@ def choose(evidence: Evidence, scorers: Iterable[str], w: float | None, state: S
         if families
     ]
     return Choice(chosen, candidates, tuple(reasons))
+
+
+def choose_w(evidence: Evidence, scorer: str, state: State) -> Choice:
+    """The w of one scorer, at the centre of its plateau; what it loses to Energy is said and not held against it."""
+    baseline = judge(evidence, BASELINE, None, state)
+    chosen = best_of(evidence, scorer, None, state)
+    lost = losing_families(chosen, baseline, len(evidence.known))
+    reasons = [f"{chosen} is the centre of the plateau of the mean FPR95, {chosen.mean:.2f} %"]
+    reasons += [f"it loses to {BASELINE} on {', '.join(lost)}"] if lost else []
+    return Choice(chosen, (chosen,), tuple(reasons))
 
 
 def judge(evidence: Evidence, scorer: str, w: float | None, state: State) -> Candidate:
@@ -79,6 +89,15 @@ def best_of(evidence: Evidence, scorer: str, w: float | None, state: State) -> C
         return judge(evidence, scorer, w if needs_w(scorer) else None, state)
     curve = np.array([judge(evidence, scorer, float(step), state).mean for step in GRID])
     return judge(evidence, scorer, float(GRID[plateau_centre(curve)]), state)
+
+
+def safest_of(evidence: Evidence, scorer: str, w: float | None, state: State, baseline: Candidate) -> Candidate:
+    """The scorer at the w given, or at the best w that loses to the baseline on no family; else as `best_of`."""
+    if w is not None or not needs_w(scorer):
+        return best_of(evidence, scorer, w, state)
+    tried = (judge(evidence, scorer, float(step), state) for step in GRID)
+    sound = [candidate for candidate in tried if not losing_families(candidate, baseline, len(evidence.known))]
+    return min(sound, key=lambda candidate: candidate.mean) if sound else best_of(evidence, scorer, None, state)
 
 
 def plateau_centre(curve: NDArray[np.float64]) -> int:

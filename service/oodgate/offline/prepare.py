@@ -11,7 +11,7 @@ import torch
 from oodgate.bundle import Bundle, Scorer
 from oodgate.errors import CalibrationError
 from oodgate.model import Model
-from oodgate.offline.choice import BASELINE, Choice, choose
+from oodgate.offline.choice import BASELINE, Choice, choose, choose_w
 from oodgate.offline.dataset import ImageFolder, read_batches
 from oodgate.offline.features import BATCH, Extractor, Progress
 from oodgate.offline.fit import collect_statistics, fit, fitted_methods
@@ -89,7 +89,10 @@ def prepare(bundle: Bundle, splits: Splits, plan: ScorerPlan, bars: Bars) -> Pre
     bundle = _with_state(bundle, _references(plan, evidence))
     if not plan.chooses:
         return Prepared(bundle, plan.as_given, None, evidence)
-    choice = choose(evidence, plan.scorers, plan.w, bundle.state)
+    if plan.scorer == AUTO:
+        choice = choose(evidence, plan.scorers, plan.w, bundle.state)
+    else:
+        choice = choose_w(evidence, plan.scorer, bundle.state)
     scorer = Scorer(name=choice.chosen.scorer, w=choice.chosen.w, parameters=dict(plan.parameters))
     return Prepared(bundle, scorer, choice, evidence)
 
