@@ -15,12 +15,10 @@ from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs, write_bund
 from oodgate.errors import ExportError
 from oodgate.model import load_network, save_network
 from oodgate.offline.backbones.catalogue import BACKBONES, Backbone
+from oodgate.scores.methods import BIAS, WEIGHT
 
 PARITY = 1e-4
 """Largest difference between the traced and the original network's answers."""
-
-WEIGHT, BIAS = "classifier.weight", "classifier.bias"
-"""Names of the classifier's tensors, (K, C) and (K,), in the bundle's state."""
 
 
 @dataclass(frozen=True)
