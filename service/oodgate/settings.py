@@ -1,5 +1,6 @@
 """The settings of the service: one field is one setting, an `OODGATE_*` variable and an option of `oodgate serve`."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -71,12 +72,12 @@ class Settings(BaseSettings):
             raise ValueError(f"unknown format {', '.join(sorted(unknown))}; choose from {', '.join(IMAGE_TYPES)}")
         return value
 
-    @property
+    @cached_property
     def formats(self) -> tuple[str, ...]:
         """The allowed formats as a tuple of lower-case names."""
         return tuple(self.image_formats.split(","))
 
-    @property
+    @cached_property
     def content_types(self) -> tuple[str, ...]:
         """The content types that announce an allowed format."""
         return tuple(name for image_format in self.formats for name in IMAGE_TYPES[image_format])

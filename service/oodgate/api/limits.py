@@ -21,7 +21,7 @@ async def read_image(request: Request, settings: Settings) -> bytes:
     if kind == MULTIPART:
         request = limited(request, settings.max_bytes + _MULTIPART_OVERHEAD_BYTES)
         files = await _read_files(request, "file", 1)
-        check_type(media_type(files[0].content_type or ""), settings.content_types, also=_UNSPECIFIC)
+        check_file_type(files[0], settings)
         return await read_file(files[0], settings.max_bytes)
     check_type(kind, settings.content_types)
     return not_empty(await limited(request, settings.max_bytes).body())
