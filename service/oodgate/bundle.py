@@ -1,7 +1,8 @@
 """The bundle: a folder with a network, its classes, its preprocessing and its calibration.
 
     bundle.json         manifest, with the SHA-256 of every other file
-    model.ts            TorchScript: float images (N, 3, H, W) -> logits (N, K), activation (N, C, h, w)
+    model.ts            TorchScript: float images (N, 3, H, W) -> logits (N, K), activation (N, C, h, w);
+                        model.pt2 where another engine runs it
     state.safetensors   classifier weights, fitted tensors, sorted calibration scores
     report/             what people read about it
 
@@ -27,7 +28,11 @@ from oodgate.images.preprocess import Preprocessing
 from oodgate.settings import Precision
 
 FORMAT_VERSION = 1
-MANIFEST, MODEL, STATE, REPORT = "bundle.json", "model.ts", "state.safetensors", "report"
+MANIFEST, STATE, REPORT = "bundle.json", "state.safetensors", "report"
+MODEL_FILES = {"torchscript": "model.ts", "export": "model.pt2", "aotinductor": "model.pt2"}
+"""File of the network by the engine that runs it."""
+
+Engine = Literal["torchscript", "export", "aotinductor"]
 MAX_MANIFEST_BYTES = 32 * 2**20
 MAX_FILE_BYTES = 4 * 2**30
 
@@ -41,6 +46,9 @@ class Outputs(_Record):
 
     logits: tuple[int] = Field(description="(K,)")
     activation: tuple[int, int, int] = Field(description="(C, h, w), before global pooling")
+    kind: Literal["map", "attention"] = Field(
+        "map", description="A feature map, or the attention (1, 1, tokens) of a transformer's class token"
+    )
 
 
 class Scorer(_Record):
@@ -74,6 +82,7 @@ class Calibration(_Record):
     scorer: Scorer
     threshold: float
     guarantee: Guarantee
+    temperature: float = Field(1.0, gt=0, description="Divides the logits before probabilities are taken")
     precision: Precision = "float32"
     precision_checks: dict[Precision, PrecisionCheck] = Field(default_factory=dict)
 
@@ -85,8 +94,12 @@ class Manifest(_Record):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$")
     classes: tuple[str, ...] = Field(min_length=2)
+    class_ids: tuple[str, ...] = Field((), description="The owner's ids of the classes, in their order; or none")
+    parents: dict[str, str] = Field(default_factory=dict, description="The hierarchy: what a name belongs to")
     preprocessing: Preprocessing
+    engine: Engine = Field("torchscript", description="What runs the network's file")
     outputs: Outputs
+    notices: tuple[str, ...] = Field((), description="What the export had to warn of")
     calibration: Calibration | None = None
     measures: dict[str, Any] = Field(default_factory=dict, description="AUROC and friends, as measured")
     provenance: dict[str, Any] = Field(default_factory=dict, description="Where network and data came from")
@@ -96,7 +109,25 @@ class Manifest(_Record):
     def _class_for_every_logit(self) -> Self:
         if len(self.classes) != self.outputs.logits[0]:
             raise ValueError(f"{len(self.classes)} classes for {self.outputs.logits[0]} logits")
+        if self.class_ids and len(self.class_ids) != len(self.classes):
+            raise ValueError(f"{len(self.class_ids)} ids for {len(self.classes)} classes")
         return self
+
+    @model_validator(mode="after")
+    def _hierarchy_has_roots(self) -> Self:
+        for name in self.parents:
+            self.ancestors(name)
+        return self
+
+    def ancestors(self, name: str) -> tuple[str, ...]:
+        """What a class belongs to, nearest first; raises ValueError where the hierarchy goes in a circle."""
+        path: list[str] = []
+        while name in self.parents:
+            name = self.parents[name]
+            if name in path:
+                raise ValueError(f"the hierarchy goes in a circle at '{name}'")
+            path.append(name)
+        return tuple(path)
 
 
 @dataclass(frozen=True)
@@ -122,14 +153,15 @@ def load_bundle(folder: Path) -> Bundle:
     """Read and verify a bundle; raises BundleError with one sentence on what is wrong with it."""
     manifest = _read_manifest(folder)
     contents = {name: _read_verified(folder, name, digest) for name, digest in manifest.files.items()}
-    for name in (MODEL, STATE):
+    model = MODEL_FILES[manifest.engine]
+    for name in (model, STATE):
         if name not in contents:
             raise BundleError(f"{folder / MANIFEST} lists no SHA-256 for {name}; export the bundle again")
     try:
         state = load_tensors(contents[STATE])
     except SafetensorError as error:
         raise BundleError(f"{folder / STATE} is not a safetensors file ({error}); export the bundle again") from error
-    return Bundle(manifest, contents[MODEL], state)
+    return Bundle(manifest, contents[model], state)
 
 
 def write_bundle(folder: Path, bundle: Bundle, report: Mapping[str, bytes] | None = None) -> Bundle:
@@ -138,7 +170,8 @@ def write_bundle(folder: Path, bundle: Bundle, report: Mapping[str, bytes] | Non
     `report` maps file names to contents; None keeps the report that is there. Returns the bundle with its hashes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {MODEL: bundle.model, STATE: save_tensors({k: v.contiguous() for k, v in bundle.state.items()})}
+    model = MODEL_FILES[bundle.manifest.engine]
+    contents = {model: bundle.model, STATE: save_tensors({k: v.contiguous() for k, v in bundle.state.items()})}
     contents |= _kept_report(folder) if report is None else {f"{REPORT}/{k}": v for k, v in report.items()}
     for name, content in contents.items():
         _replace(folder / name, content)
