@@ -53,8 +53,8 @@ def test_a_weight_that_loses_nowhere_is_found_beside_one_that_is_better_on_avera
     freely = best_of(made, "nap-energy", None, {})
     safely = choose(made, ["nap-energy"], None, {}).chosen
     energy = judge(made, "energy", None, {})
-    assert losing_families(freely, energy, IMAGES) == ["near"]
-    assert losing_families(safely, energy, IMAGES) == []
+    assert losing_families(freely, energy) == ["near"]
+    assert losing_families(safely, energy) == []
     assert safely.w is not None
     assert freely.w is not None
     assert safely.w > freely.w
@@ -103,7 +103,7 @@ def test_a_loss_within_the_noise_is_no_loss() -> None:
     made = evidence(noise=(8, 8))
     energy, other = judge(made, "energy", None, {}), judge(made, "nap-energy", 1.0, {})
     assert other.fpr95 == pytest.approx(energy.fpr95)
-    assert losing_families(other, energy, IMAGES) == []
+    assert losing_families(other, energy) == []
 
 
 def test_nap_is_reported_below_50_where_it_is_inverted() -> None:

@@ -95,7 +95,7 @@ def test_a_searched_w_is_on_the_grid_and_explained(bundle: Bundle, splits: Split
 
 def test_the_veto_compares_with_search_images_without_a_search(bundle: Bundle, splits: Splits) -> None:
     prepared = prepare(bundle, splits, plan(scorer="nap-veto-energy"), no_bar)
-    assert prepared.scorer == Scorer(name="nap-veto-energy", w=None)
+    assert prepared.scorer == Scorer(name="nap-veto-energy", w=0.4)
     assert prepared.evidence is not None
     assert prepared.evidence.families == {}
 

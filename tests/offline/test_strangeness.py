@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oodgate.offline.strangeness.catalogue import FAMILIES
-from oodgate.offline.strangeness.mixtures import blends, halves, negatives, rotated_colours
+from oodgate.offline.strangeness.mixtures import blends, collages, halves, insets, negatives, rotated_colours
 from oodgate.offline.strangeness.noise import (
     block_noise,
     brown_noise,
@@ -26,8 +26,8 @@ from oodgate.offline.strangeness.textures import checkerboards, dots, gratings, 
 
 SHAPES = [(1, 32, 32, 3), (5, 24, 40, 3), (3, 33, 47, 3), (2, 64, 64, 3)]
 FROM_PICTURES = [
-    *(blends, halves, negatives, rotated_colours, patch_shuffles_2, patch_shuffles_4, pixel_shuffles),
-    *(phase_scrambles, tiles, mirrored_tiles, zoomed_crops),
+    *(blends, halves, collages, insets, negatives, rotated_colours, patch_shuffles_2, patch_shuffles_4),
+    *(pixel_shuffles, phase_scrambles, tiles, mirrored_tiles, zoomed_crops),
 ]
 
 
@@ -116,7 +116,7 @@ def test_only_what_is_made_from_pictures_depends_on_their_pixels(name):
 
 def test_every_public_family_is_in_the_catalogue_under_its_own_name():
     assert all(name == family.__name__ for name, family in FAMILIES.items())
-    assert len(set(FAMILIES.values())) == 29
+    assert len(set(FAMILIES.values())) == 31
 
 
 def test_white_noise_is_uniform_and_independent():
@@ -245,6 +245,29 @@ def test_halves_take_each_pixel_from_one_parent_and_as_many_from_both():
         other = (picture == pictures[1 - index]).all(2)
         assert (own | other).all()
         assert own.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_collages_keep_a_quarter_of_each_picture_in_its_place():
+    pictures, strange = made(collages, (9, 24, 40, 3))
+    for index, picture in enumerate(strange):
+        np.testing.assert_array_equal(picture[:12, :20], pictures[index, :12, :20])
+        upper, lower, left, right = slice(12), slice(12, None), slice(20), slice(20, None)
+        for rows, columns in ((upper, right), (lower, left), (lower, right)):
+            matches = [np.array_equal(picture[rows, columns], other[rows, columns]) for other in pictures]
+            assert sum(matches) == 1
+            assert not matches[index]
+
+
+def test_insets_put_a_quarter_of_another_picture_somewhere():
+    pictures, strange = made(insets, (8, 24, 40, 3))
+    places = set()
+    for index, picture in enumerate(strange):
+        changed = (picture != pictures[index]).any(2)
+        rows, columns = np.nonzero(changed.any(1))[0], np.nonzero(changed.any(0))[0]
+        assert 10 <= np.ptp(rows) + 1 <= 12
+        assert 17 <= np.ptp(columns) + 1 <= 20
+        places.add((rows[0], columns[0]))
+    assert len(places) > 4
 
 
 def test_negatives_are_their_own_inverse():

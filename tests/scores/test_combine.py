@@ -49,21 +49,29 @@ def test_veto_standardises_by_the_logarithms_of_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("z_other", "z_nap", "expected"),
-    [(1.5, 0.0, 1.5), (1.5, 7.0, 1.5), (1.5, -1.0, 1.5), (1.5, -3.0, 0.5), (-2.0, -1.5, -2.25)],
+    ("z_other", "z_nap", "w", "expected"),
+    [
+        (1.5, 0.0, 0.6, 0.9),
+        (1.5, 7.0, 0.6, 0.9),
+        (1.5, -0.5, 0.6, 0.9),
+        (1.5, -3.0, 0.6, -0.1),
+        (-2.0, -1.5, 0.5, -1.5),
+        (1.5, -3.0, 1.0, 1.5),
+        (1.5, -3.0, 0.0, -2.5),
+    ],
 )
-def test_veto_takes_away_where_nap_is_more_than_one_deviation_low(
-    z_other: float, z_nap: float, expected: float
+def test_veto_takes_away_where_nap_is_more_than_half_a_deviation_low(
+    z_other: float, z_nap: float, w: float, expected: float
 ) -> None:
     means, deviations = torch.tensor([0.7, -0.2]), torch.tensor([0.5, 2.0])
     other = torch.tensor([math.exp(0.7 + 0.5 * z_other)])
     nap = torch.tensor([math.exp(-0.2 + 2 * z_nap)])
-    assert veto(other, nap, means, deviations).item() == pytest.approx(expected, abs=1e-5)
+    assert veto(other, nap, w, means, deviations).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_veto_with_a_reference_of_one_value_is_a_number() -> None:
     other, nap = torch.full((5,), 3.0), torch.full((5,), 2.0)
-    assert veto(other, nap, *fit_veto(other, nap)).isfinite().all()
+    assert veto(other, nap, 0.5, *fit_veto(other, nap)).isfinite().all()
 
 
 @settings(deadline=None)

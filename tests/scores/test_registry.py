@@ -66,22 +66,15 @@ def test_unknown_name_is_answered_with_the_known_ones() -> None:
         needs_w("enrgy")
 
 
-def test_w_belongs_to_products_and_p_values_alone() -> None:
-    assert not any(needs_w(method) for method in METHODS)
-    assert [name for name in COMBINED if not needs_w(name)] == ["nap-veto-energy"]
+def test_w_belongs_to_combinations_alone() -> None:
+    assert [name for name in SCORERS if needs_w(name)] == list(COMBINED)
 
 
-@pytest.mark.parametrize("scorer", [name for name in COMBINED if needs_w(name)])
+@pytest.mark.parametrize("scorer", COMBINED)
 def test_missing_w_is_refused(scorer: str) -> None:
     terms = compute_terms(terms_of(scorer), PARAMETERS, familiar(2, seed=1), STATE)
     with pytest.raises(SetupError, match=f"'{scorer}' combines two scores and needs w, a number from 0 to 1"):
         combine_terms(scorer, None, terms, STATE)
-
-
-def test_veto_does_without_w() -> None:
-    terms = compute_terms(["nap", "energy"], {}, familiar(2, seed=1), STATE)
-    without = combine_terms("nap-veto-energy", None, terms, STATE)
-    assert without.equal(combine_terms("nap-veto-energy", 0.9, terms, STATE))
 
 
 def test_settings_reach_their_method_by_name() -> None:
@@ -165,8 +158,8 @@ def test_only_what_needs_no_fit_is_usable_before() -> None:
     assert not {"react", "knn", "nap-react", "nap-knn", "nap-veto-energy", "nap-p-energy"} & set(usable)
 
 
-def test_products_are_not_usable_without_w() -> None:
-    assert set(usable_scorers(None, STATE)) == {*METHODS, "nap-veto-energy"}
+def test_combinations_are_not_usable_without_w() -> None:
+    assert set(usable_scorers(None, STATE)) == set(METHODS)
 
 
 def test_strange_images_of_one_kind_are_caught_by_the_veto_alone() -> None:

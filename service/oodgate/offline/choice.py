@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oodgate.offline.measures import auroc, fpr95
+from oodgate.offline.measures import auroc, passes_at_95
 from oodgate.offline.search import Evidence
 from oodgate.scores.registry import State, needs_w
 
@@ -17,16 +17,19 @@ GRID = np.linspace(0, 1, 21).round(2)
 PLATEAU = 0.5
 """Weights whose mean FPR95 lies within this many points of the lowest are taken to be as good."""
 
-_STANDARD_ERRORS = 2
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scorer with its w, and its FPR95 in percent on every family."""
+    """A scorer with its w, and which images of every family pass at 95 %."""
 
     scorer: str
     w: float | None
-    fpr95: Mapping[str, float]
+    passed: Mapping[str, NDArray[np.bool_]]
+
+    @property
+    def fpr95(self) -> dict[str, float]:
+        """FPR95 in percent on every family."""
+        return {name: 100 * float(images.mean()) for name, images in self.passed.items()}
 
     @property
     def mean(self) -> float:
@@ -49,12 +52,12 @@ class Choice:
 def choose(evidence: Evidence, scorers: Iterable[str], w: float | None, state: State) -> Choice:
     """Of several scorers the one with the lowest mean FPR95 among those that are nowhere worse than Energy.
 
-    Worse means by more than two standard errors of the difference, on any family. A w of None is searched for every
-    scorer that takes one, among the weights that are nowhere worse where there are any.
+    Worse means by more than one standard error of the difference on the same images, on any family. A w of None is
+    searched for every scorer that takes one, among the weights that are nowhere worse where there are any.
     """
     baseline = judge(evidence, BASELINE, None, state)
     candidates = tuple(safest_of(evidence, scorer, w, state, baseline) for scorer in scorers)
-    losses = [losing_families(candidate, baseline, len(evidence.known)) for candidate in candidates]
+    losses = [losing_families(candidate, baseline) for candidate in candidates]
     sound = [candidate for candidate, families in zip(candidates, losses, strict=True) if not families]
     chosen = min(sound, key=lambda candidate: candidate.mean, default=baseline)
     reasons = [f"{chosen} has the lowest mean FPR95, {chosen.mean:.2f} %, of all that lose to {BASELINE} on no family"]
@@ -70,7 +73,7 @@ def choose_w(evidence: Evidence, scorer: str, state: State) -> Choice:
     """The w of one scorer, at the centre of its plateau; what it loses to Energy is said and not held against it."""
     baseline = judge(evidence, BASELINE, None, state)
     chosen = best_of(evidence, scorer, None, state)
-    lost = losing_families(chosen, baseline, len(evidence.known))
+    lost = losing_families(chosen, baseline)
     reasons = [f"{chosen} is the centre of the plateau of the mean FPR95, {chosen.mean:.2f} %"]
     reasons += [f"it loses to {BASELINE} on {', '.join(lost)}"] if lost else []
     return Choice(chosen, (chosen,), tuple(reasons))
@@ -80,7 +83,7 @@ def judge(evidence: Evidence, scorer: str, w: float | None, state: State) -> Can
     """A scorer's FPR95 on every family."""
     known = evidence.known.scores(scorer, w, state)
     strange = {name: terms.scores(scorer, w, state) for name, terms in evidence.families.items()}
-    return Candidate(scorer, w, {name: fpr95(known, scores) for name, scores in strange.items()})
+    return Candidate(scorer, w, {name: passes_at_95(known, scores) for name, scores in strange.items()})
 
 
 def best_of(evidence: Evidence, scorer: str, w: float | None, state: State) -> Candidate:
@@ -96,7 +99,7 @@ def safest_of(evidence: Evidence, scorer: str, w: float | None, state: State, ba
     if w is not None or not needs_w(scorer):
         return best_of(evidence, scorer, w, state)
     tried = (judge(evidence, scorer, float(step), state) for step in GRID)
-    sound = [candidate for candidate in tried if not losing_families(candidate, baseline, len(evidence.known))]
+    sound = [candidate for candidate in tried if not losing_families(candidate, baseline)]
     return min(sound, key=lambda candidate: candidate.mean) if sound else best_of(evidence, scorer, None, state)
 
 
@@ -111,13 +114,9 @@ def plateau_centre(curve: NDArray[np.float64]) -> int:
     return (first + last) // 2
 
 
-def losing_families(candidate: Candidate, baseline: Candidate, images: int) -> list[str]:
-    """The families on which a candidate's FPR95 exceeds the baseline's by more than the noise of `images` images."""
-    return [
-        name
-        for name, value in candidate.fpr95.items()
-        if value - baseline.fpr95[name] > 100 * _noise(value / 100, baseline.fpr95[name] / 100, images)
-    ]
+def losing_families(candidate: Candidate, baseline: Candidate) -> list[str]:
+    """The families on which a candidate lets more images pass than the baseline, by more than the noise."""
+    return [name for name, passed in candidate.passed.items() if _loses(passed, baseline.passed[name])]
 
 
 def areas(evidence: Evidence, scorer: str, w: float | None, state: State) -> dict[str, float]:
@@ -126,5 +125,8 @@ def areas(evidence: Evidence, scorer: str, w: float | None, state: State) -> dic
     return {name: auroc(known, terms.scores(scorer, w, state)) for name, terms in evidence.families.items()}
 
 
-def _noise(first: float, second: float, images: int) -> float:
-    return _STANDARD_ERRORS * float(np.sqrt((first * (1 - first) + second * (1 - second)) / images))
+def _loses(passed: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> bool:
+    # Both judged the same images, so only those that they judge otherwise make noise. One standard error, not two:
+    # among many families a real loss on one must not hide.
+    difference = passed.astype(np.float64) - baseline
+    return bool(difference.mean() > difference.std() / np.sqrt(len(difference)))

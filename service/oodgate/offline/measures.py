@@ -35,9 +35,15 @@ def auroc(id_scores: NDArray[np.floating], ood_scores: NDArray[np.floating]) -> 
 
 
 def fpr95(id_scores: NDArray[np.floating], ood_scores: NDArray[np.floating]) -> float:
-    """Share of out-of-distribution images at or above the threshold that keeps 95 % of in-distribution."""
+    """Share of out-of-distribution images that pass at 95 %."""
+    return 100 * float(passes_at_95(id_scores, ood_scores).mean())
+
+
+def passes_at_95(id_scores: NDArray[np.floating], ood_scores: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which out-of-distribution images (M,) lie at or above the threshold that keeps 95 % of in-distribution."""
     rank = int(np.floor(0.05 * len(id_scores) + 1e-9))
-    return 100 * float((ood_scores >= np.partition(id_scores, rank)[rank]).mean())
+    passed: NDArray[np.bool_] = ood_scores >= np.partition(id_scores, rank)[rank]
+    return passed
 
 
 def accuracy(predicted: NDArray[np.int64], labels: ArrayLike) -> float:

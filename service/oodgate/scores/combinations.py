@@ -16,7 +16,6 @@ class Combination:
     other: str
     score: Callable[[Tensor, Tensor, float, State], Tensor]  # of the other's score, NAP's, w and the state
     nap: str = "nap"  # the method that stands for NAP: itself or a variant
-    needs_w: bool = True
     clamps: bool = True  # takes the methods' positive forms and clamps them; otherwise the scores as they are
     needs: tuple[str, ...] = ()  # tensors of the state
     fit: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None  # of both scores (n,) of reference images
@@ -49,8 +48,7 @@ COMBINED: dict[str, Combination] = {
     "nap_minus-energy": _product("energy", "nap_minus"),
     "nap-veto-energy": Combination(
         "energy",
-        lambda other, nap, _, state: veto(other, nap, state[_VETO_MEANS], state[_VETO_DEVIATIONS]),
-        needs_w=False,
+        lambda other, nap, w, state: veto(other, nap, w, state[_VETO_MEANS], state[_VETO_DEVIATIONS]),
         needs=(_VETO_MEANS, _VETO_DEVIATIONS),
         fit=lambda other, nap: dict(zip((_VETO_MEANS, _VETO_DEVIATIONS), fit_veto(other, nap), strict=True)),
     ),

@@ -13,7 +13,7 @@ from torch import Tensor
 FLOOR = 1e-6
 """A score at or below this is clamped to it: a power of a negative number means nothing."""
 
-_VETO_WEIGHT, _VETO_BELOW = 0.5, -1.0
+_VETO_BELOW = -0.5
 _SMALLEST_DEVIATION = 1e-6
 
 
@@ -27,14 +27,14 @@ def product(other: Tensor, nap: Tensor, w: float) -> Tensor:
     return (w * _log(other) + (1 - w) * _log(nap)).exp()
 
 
-def veto(other: Tensor, nap: Tensor, means: Tensor, deviations: Tensor) -> Tensor:
-    """z_other + 0.5 min(z_NAP + 1, 0), z the standardised logarithms of scores (N,), clamped to be positive first.
+def veto(other: Tensor, nap: Tensor, w: float, means: Tensor, deviations: Tensor) -> Tensor:
+    """Score w z_other + (1 - w) min(z_NAP + 0.5, 0), z the standardised logarithms of scores (N,), clamped first.
 
-    `means` (2,) and `deviations` (2,) as fitted; an image whose NAP is at most one deviation low keeps its z_other.
+    `means` (2,) and `deviations` (2,) as fitted; an image whose NAP is at most half a deviation low loses nothing.
     """
     z_other = (_log(other) - means[0]) / deviations[0]
     z_nap = (_log(nap) - means[1]) / deviations[1]
-    return z_other + _VETO_WEIGHT * (z_nap - _VETO_BELOW).clamp_max(0)
+    return w * z_other + (1 - w) * (z_nap - _VETO_BELOW).clamp_max(0)
 
 
 def fit_veto(other: Tensor, nap: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ def terms_of(scorer: str) -> tuple[str, ...]:
 
 def needs_w(scorer: str) -> bool:
     """Whether a scorer weighs its terms by w; raises SetupError for a name that is not registered."""
-    return len(terms_of(scorer)) > 1 and COMBINED[scorer].needs_w
+    return len(terms_of(scorer)) > 1
 
 
 def usable_scorers(w: float | None, state: State) -> tuple[str, ...]:
@@ -81,11 +81,11 @@ def combine_terms(scorer: str, w: float | None, terms: Terms, state: State) -> T
     if scorer not in COMBINED:
         return terms[scorer]
     combination = COMBINED[scorer]
-    if w is None and combination.needs_w:
+    if w is None:
         raise SetupError(f"score '{scorer}' combines two scores and needs w, a number from 0 to 1")
     _check_state(scorer, combination.needs, state)
     other, nap = _inputs(combination, terms)
-    return combination.score(other, nap, 0.0 if w is None else w, state)
+    return combination.score(other, nap, w, state)
 
 
 def clamped_terms(scorer: str, terms: Terms) -> Tensor:

@@ -6,7 +6,7 @@ Memory grows with N, some ten times the pictures as float32: feed large pictures
 """
 
 from oodgate.offline.strangeness.canvas import Family
-from oodgate.offline.strangeness.mixtures import blends, halves, negatives, rotated_colours
+from oodgate.offline.strangeness.mixtures import blends, collages, halves, insets, negatives, rotated_colours
 from oodgate.offline.strangeness.noise import block_noise, brown_noise, grey_noise, hue_noise, pink_noise, white_noise
 from oodgate.offline.strangeness.plain import flat_colours, linear_gradients, radial_gradients
 from oodgate.offline.strangeness.repeats import mirrored_tiles, tiles, zoomed_crops
@@ -35,6 +35,8 @@ FAMILIES: dict[str, Family] = {
     "coloured_symbols": coloured_symbols,
     "blends": blends,
     "halves": halves,
+    "collages": collages,
+    "insets": insets,
     "negatives": negatives,
     "rotated_colours": rotated_colours,
     "patch_shuffles_2": patch_shuffles_2,

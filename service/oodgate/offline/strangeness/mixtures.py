@@ -1,4 +1,4 @@
-"""Strange pictures made of in-distribution ones whose colours change, or of two that share one picture."""
+"""Strange pictures made of in-distribution ones whose colours change, or of several that share one picture."""
 
 import numpy as np
 
@@ -19,6 +19,23 @@ def halves(pictures: Pictures, generator: np.random.Generator) -> Pictures:
     left = (np.arange(width) < width // 2)[None, None, :, None]
     stacked = generator.random((count, 1, 1, 1)) < 0.5
     return np.where(np.where(stacked, above, left), pictures, _partners(pictures, generator))
+
+
+def collages(pictures: Pictures, generator: np.random.Generator) -> Pictures:
+    """A quarter of each of four pictures; stands for contact sheets, mosaics and shop windows."""
+    height, width = pictures.shape[1:3]
+    below, right = np.arange(height) >= height // 2, np.arange(width) >= width // 2
+    quarter = (2 * below[:, None] + right)[None, ..., None]
+    return np.choose(quarter, [pictures, *(_partners(pictures, generator) for _ in range(3))])
+
+
+def insets(pictures: Pictures, generator: np.random.Generator) -> Pictures:
+    """A rectangle of another picture, half as wide and high, at its own place; stands for stickers and occlusion."""
+    count, height, width, _ = pictures.shape
+    top, left = generator.random((2, count, 1, 1))
+    rows, columns = np.arange(height)[None, :, None] - top * (height // 2), np.arange(width) - left * (width // 2)
+    inside = (rows >= 0) & (rows < height // 2) & (columns >= 0) & (columns < width // 2)
+    return np.where(inside[..., None], _partners(pictures, generator), pictures)
 
 
 def negatives(pictures: Pictures, generator: np.random.Generator) -> Pictures:
