@@ -139,6 +139,11 @@ class Bundle:
     state: Mapping[str, torch.Tensor]
 
     @property
+    def network_hash(self) -> str:
+        """SHA-256 of the network's file."""
+        return hashlib.sha256(self.model).hexdigest()
+
+    @property
     def calibration(self) -> Calibration:
         """The calibration; raises BundleError where the bundle was exported but not calibrated."""
         if self.manifest.calibration is None:

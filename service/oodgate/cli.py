@@ -134,7 +134,7 @@ def calibrate(
     folders = Folders(id_folder, fit, search, seed)
     splits = split(folders, bundle.manifest.classes, fits=bool(open_plan.methods_to_fit), searches=searches)
     prepared = prepare(bundle, splits, open_plan, progress_bar)
-    plan = CalibrationPlan(prepared.scorer, guarantee, alpha, delta, device, precision, check_precision)
+    plan = CalibrationPlan(prepared.scorer, guarantee, alpha, delta, device, precision, check_precision, cache)
     with progress_bar("calibrate", len(splits.calibrate) * (2 if check_precision else 1)) as advance:
         calibrated = calibrate_bundle(prepared.bundle, splits.calibrate, plan, advance)
     record = account_of(prepared, calibrated)

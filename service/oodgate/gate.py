@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oodgate.bundle import Bundle, Calibration, Scorer
+from oodgate.bundle import Bundle, Calibration
 from oodgate.conformal import p_values
 from oodgate.errors import BundleError, InferenceFailed
 from oodgate.model import Model
@@ -67,7 +67,7 @@ class Gate:
 
     def judge(self, images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
         """Judge a batch; an image whose score is not a number gets an error in its place, its neighbours do not."""
-        batch = score_batch(self.model, self.state, self.calibration.scorer, stack(images))
+        batch = score_batch(self.model, self.state, self.calibration, stack(images))
         chances = p_values(batch.scores, self.calibration_scores)
         return [self._verdict(batch, float(chances[row]), row) for row in range(len(images))]
 
@@ -87,9 +87,9 @@ class Gate:
         )
 
 
-def score_batch(model: Model, state: State, scorer: Scorer, pixels: Tensor) -> BatchScores:
+def score_batch(model: Model, state: State, calibration: Calibration, pixels: Tensor) -> BatchScores:
     """Forward and score uint8 pixels (N, H, W, 3); one copy brings all numbers to the host."""
-    start = perf_counter()
+    scorer, start = calibration.scorer, perf_counter()
     forward = model.run(pixels)
     model.synchronize()
     forwarded = perf_counter()
@@ -97,7 +97,9 @@ def score_batch(model: Model, state: State, scorer: Scorer, pixels: Tensor) -> B
         terms = compute_terms(terms_of(scorer.name), scorer.parameters, forward, state)
         score, clamped = combine_terms(scorer.name, scorer.w, terms, state), clamped_terms(scorer.name, terms)
         columns = torch.stack([score, clamped.float(), *terms.values()], 1)
-        table = torch.cat([columns, forward.logits.softmax(1)], 1).cpu().numpy()  # (N, 2 + terms + K)
+        table = (
+            torch.cat([columns, (forward.logits / calibration.temperature).softmax(1)], 1).cpu().numpy()
+        )  # (N, 2 + terms + K)
     return BatchScores(
         probabilities=table[:, 2 + len(terms) :],
         scores=table[:, 0],

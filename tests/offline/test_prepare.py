@@ -162,3 +162,35 @@ def test_another_setting_does_not_find_the_cache_of_the_first(
         for eps in (1.0, 2.0)
     )
     assert not torch.equal(first.terms["nap"], other.terms["nap"])
+
+
+def test_an_interrupted_fit_goes_on_where_it_was(
+    bundle: Bundle, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oodgate.offline.cache.CHUNK", 50)
+    model, images = Model(bundle, "cpu"), list_images(image_folder)
+
+    def interrupt(count: int) -> None:
+        done.append(count)
+        if sum(done) > 120:
+            raise KeyboardInterrupt
+
+    done: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        collect_statistics(bundle, model, images, 50, 0, interrupt, tmp_path)
+    forwarded: list[int] = []
+    monkeypatch.setattr(model, "run", lambda pixels: forwarded.append(len(pixels)) or Model.run(model, pixels))
+    resumed = collect_statistics(bundle, model, images, 50, 0, lambda count: None, tmp_path)
+    whole = collect_statistics(bundle, Model(bundle, "cpu"), images, 50, 0, lambda count: None)
+    assert sum(forwarded) == 100  # two chunks of four were there
+    assert torch.equal(resumed.mean, whole.mean)
+    assert torch.equal(resumed.sample, whole.sample)
+
+
+def test_another_fit_does_not_find_the_cache_of_the_first(bundle: Bundle, image_folder: Path, tmp_path: Path) -> None:
+    paths = list_images(image_folder).paths[:10]
+    found = []
+    for clip in (0.1, 0.2):
+        fitted = Bundle(bundle.manifest, bundle.model, {**bundle.state, "react.clip": torch.tensor(clip)})
+        found.append(Extractor(fitted, ["react"], {}, "cpu", cache=tmp_path).of_files(paths, lambda count: None))
+    assert not torch.equal(found[0].terms["react"], found[1].terms["react"])

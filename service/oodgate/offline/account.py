@@ -19,6 +19,8 @@ def account_of(prepared: Prepared, calibrated: Calibrated) -> dict[str, Any]:
     record = calibrated.bundle.calibration.model_dump(mode="json")
     record["thresholds"] = {kind: threshold.value for kind, threshold in calibrated.thresholds.items()}
     record["clamped_images"] = calibrated.clamped
+    if calibrated.temperature:
+        record["ece"] = {"before": calibrated.temperature.ece_before, "after": calibrated.temperature.ece_after}
     if prepared.choice and prepared.evidence:
         record["search"] = {
             "images": len(prepared.evidence.known),
@@ -64,7 +66,13 @@ def _page(record: Mapping[str, Any]) -> str:
         f"{guarantee['images']} calibration images, {record['clamped_images']} of them with a clamped score.",
         "",
     ]
-    return "\n".join([*lines, *_search_lines(record)]) if "search" in record else "\n".join(lines)
+    if "ece" in record:
+        lines += [
+            f"Probabilities at temperature {record['temperature']:.3f}: expected calibration error "
+            f"{record['ece']['after']:.2f} %, without it {record['ece']['before']:.2f} %.",
+            "",
+        ]
+    return "\n".join([*lines, *(_search_lines(record) if "search" in record else ())])
 
 
 def _search_lines(record: Mapping[str, Any]) -> list[str]:

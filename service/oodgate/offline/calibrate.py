@@ -1,6 +1,7 @@
 """In-distribution images -> threshold, p-values and guarantee, written into the bundle."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from oodgate.errors import CalibrationError
 from oodgate.gate import CALIBRATION_SCORES
 from oodgate.offline.dataset import ImageFolder
 from oodgate.offline.features import Extractor, ImageTerms, Progress
+from oodgate.offline.temperature import Temperature, fit_temperature
 from oodgate.settings import Device, Precision
 
 
@@ -27,6 +29,7 @@ class CalibrationPlan:
     device: Device = "auto"
     precision: Precision = "float32"
     check_precision: Precision | None = None
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,11 @@ class Calibrated:
     bundle: Bundle
     thresholds: dict[str, Threshold]  # by kind of guarantee
     clamped: int  # calibration images whose scores had to be clamped
+    temperature: Temperature | None  # where the images have labels
 
 
 def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progress: Progress) -> Calibrated:
-    """Score the folder, choose the threshold, and return the bundle that holds both.
+    """Score the folder, choose threshold and temperature, and return the bundle that holds them.
 
     Raises CalibrationError where the images are too few for the guarantee or a score is not a number.
     """
@@ -54,6 +58,7 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
     if plan.check_precision:
         others, _ = _score(bundle, folder, plan, plan.check_precision, progress)
         checks[plan.check_precision] = _compare(scores, others, threshold.value)
+    temperature = _temperature(folder, terms)
     calibration = Calibration(
         scorer=plan.scorer,
         threshold=threshold.value,
@@ -64,25 +69,33 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
             images=len(folder),
             rank=threshold.rank,
         ),
+        temperature=temperature.value if temperature else 1.0,
         precision=plan.precision,
         precision_checks=checks,
     )
     manifest = bundle.manifest.model_copy(update={"calibration": calibration})
     state = {**bundle.state, CALIBRATION_SCORES: torch.from_numpy(np.sort(scores))}
-    return Calibrated(Bundle(manifest, bundle.model, state), thresholds, terms.clamped(plan.scorer.name))
+    return Calibrated(Bundle(manifest, bundle.model, state), thresholds, terms.clamped(plan.scorer.name), temperature)
 
 
 def _score(
     bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, precision: Precision, progress: Progress
 ) -> tuple[NDArray[np.float32], ImageTerms]:
     scorer = plan.scorer
-    extractor = Extractor(bundle, [scorer.name], scorer.parameters, plan.device, precision)
+    labelled = folder.labels is not None
+    extractor = Extractor(bundle, [scorer.name], scorer.parameters, plan.device, precision, plan.cache, labelled)
     terms = extractor.of_files(folder.paths, progress)
     scores = terms.scores(scorer.name, scorer.w, bundle.state)
     if not np.isfinite(scores).all():
         broken = folder.paths[int(np.argmin(np.isfinite(scores)))]
         raise CalibrationError(f"the score of {broken} is not a number; check the network and this image")
     return scores, terms
+
+
+def _temperature(folder: ImageFolder, terms: ImageTerms) -> Temperature | None:
+    if folder.labels is None or terms.logits is None:
+        return None
+    return fit_temperature(terms.logits.numpy(), folder.labels)
 
 
 def _compare(scores: NDArray[np.float32], others: NDArray[np.float32], threshold: float) -> PrecisionCheck:

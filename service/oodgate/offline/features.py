@@ -8,20 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from oodgate.bundle import Bundle
 from oodgate.model import Model
+from oodgate.offline.cache import Cache, chunks_of, digest_of, key_of
 from oodgate.offline.dataset import read_batches
-from oodgate.scores.registry import Parameters, State, clamped_terms, combine_terms, compute_terms, terms_of
+from oodgate.scores.registry import Parameters, State, clamped_terms, combine_terms, compute_terms, needs_of, terms_of
 from oodgate.settings import Device, Precision
 
 BATCH = 50
-CHUNK = 2000
-"""Images between two writes to the cache: what an interruption can cost."""
 
-_PREDICTED = "predicted"
+_PREDICTED, _LOGITS = "predicted", "logits"
 
 Progress = Callable[[int], None]
 """Called with the number of images done since the last call."""
@@ -33,6 +31,7 @@ class ImageTerms:
 
     terms: dict[str, Tensor]  # float32 (N,) each, by method
     predicted: Tensor  # int64 (N,)
+    logits: Tensor | None = None  # float32 (N, K), where they were asked for
 
     def scores(self, scorer: str, w: float | None, state: State) -> NDArray[np.float32]:
         """The scores (N,) of a scorer."""
@@ -57,6 +56,7 @@ class Extractor:
         device: Device = "auto",
         precision: Precision = "float32",
         cache: Path | None = None,
+        keeps_logits: bool = False,
     ) -> None:
         """`scorers` say which terms are kept; the bundle's state has to hold what they need."""
         self.model = Model(bundle, device, precision)
@@ -64,61 +64,56 @@ class Extractor:
         self._methods = sorted({name for scorer in scorers for name in terms_of(scorer)})
         self._parameters = parameters
         self._state = {name: tensor.to(self.model.device) for name, tensor in bundle.state.items()}
-        self._cache = cache
-        self._identity = repr((bundle.manifest.files, self.preprocessing, self._methods, parameters, precision))
+        self._keeps_logits = keeps_logits
+        network, read = (
+            bundle.network_hash,
+            {name: bundle.state[name] for name in needs_of(self._methods) & bundle.state.keys()},
+        )
+        made_by = (network, digest_of(read), self.preprocessing, self._methods, parameters, precision, keeps_logits)
+        self._cache = Cache(cache, repr(made_by))
 
     def of_files(self, paths: Sequence[Path], progress: Progress) -> ImageTerms:
         """The terms of image files, in order."""
-        chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-        return _concatenate([self._of_chunk(chunk, progress) for chunk in chunks])
+        return _concatenate([self._of_chunk(chunk, progress) for chunk in chunks_of(paths)])
 
     def of_pixels(self, images: NDArray[np.uint8], progress: Progress) -> ImageTerms:
         """The terms of preprocessed images (N, H, W, 3)."""
         key = hashlib.sha256(images.tobytes()).hexdigest()
-
-        def run() -> ImageTerms:
-            return self._run(torch.from_numpy(images).split(BATCH), progress)
-
-        return self._remembered(key, len(images), progress, run)
+        return self._remembered(key, torch.from_numpy(images).split(BATCH), len(images), progress)
 
     def _of_chunk(self, paths: Sequence[Path], progress: Progress) -> ImageTerms:
-        key = repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths])
+        return self._remembered(key_of(paths), read_batches(paths, self.preprocessing, BATCH), len(paths), progress)
 
-        def run() -> ImageTerms:
-            return self._run(read_batches(paths, self.preprocessing, BATCH), progress)
-
-        return self._remembered(key, len(paths), progress, run)
-
-    def _run(self, batches: Iterable[Tensor], progress: Progress) -> ImageTerms:
-        parts = []
-        for pixels in batches:
-            forward = self.model.run(pixels)
-            with torch.inference_mode():
-                terms = compute_terms(self._methods, self._parameters, forward, self._state)
-                table = torch.stack([*terms.values(), forward.logits.argmax(1).float()], 1).cpu()  # (n, methods + 1)
-            parts.append(table)
-            progress(len(pixels))
-        columns = torch.cat(parts).clone().unbind(1)
-        terms = {name: column.contiguous() for name, column in zip(self._methods, columns, strict=False)}
-        return ImageTerms(terms, columns[-1].long())
-
-    def _remembered(self, key: str, count: int, progress: Progress, run: Callable[[], ImageTerms]) -> ImageTerms:
-        if self._cache is None:
-            return run()
-        path = self._cache / f"{hashlib.sha256((self._identity + key).encode()).hexdigest()}.safetensors"
-        if path.exists():
-            stored = load_file(path)
+    def _remembered(self, key: str, batches: Iterable[Tensor], count: int, progress: Progress) -> ImageTerms:
+        stored = self._cache.find(key)
+        if stored is None:
+            stored = self._run(batches, progress)
+            self._cache.keep(key, stored)
+        else:
             progress(count)
-            return ImageTerms({name: stored[name] for name in self._methods}, stored[_PREDICTED])
-        found = run()
-        self._cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        save_file({**found.terms, _PREDICTED: found.predicted}, partial)
-        partial.replace(path)
-        return found
+        return ImageTerms({name: stored[name] for name in self._methods}, stored[_PREDICTED], stored.get(_LOGITS))
+
+    def _run(self, batches: Iterable[Tensor], progress: Progress) -> dict[str, Tensor]:
+        rows: list[tuple[Tensor, Tensor]] = []
+        for pixels in batches:
+            rows.append(self._answer(pixels))
+            progress(len(pixels))
+        terms, logits = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        found = {name: terms[:, column].contiguous() for column, name in enumerate(self._methods)}
+        found[_PREDICTED] = terms[:, -1].long()
+        return {**found, _LOGITS: logits} if self._keeps_logits else found
+
+    def _answer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The terms and the predicted class as a table (n, methods + 1); the logits (n, K), or nothing of them."""
+        forward = self.model.run(pixels)
+        with torch.inference_mode():
+            terms = compute_terms(self._methods, self._parameters, forward, self._state)
+            table = torch.stack([*terms.values(), forward.logits.argmax(1).float()], 1)
+            logits = forward.logits if self._keeps_logits else forward.logits[:, :0]
+        return table.cpu().clone(), logits.cpu().clone()
 
 
 def _concatenate(parts: Sequence[ImageTerms]) -> ImageTerms:
-    names = parts[0].terms
-    terms = {name: torch.cat([part.terms[name] for part in parts]) for name in names}
-    return ImageTerms(terms, torch.cat([part.predicted for part in parts]))
+    terms = {name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms}
+    logits = [part.logits for part in parts if part.logits is not None]
+    return ImageTerms(terms, torch.cat([part.predicted for part in parts]), torch.cat(logits) if logits else None)

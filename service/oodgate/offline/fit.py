@@ -1,11 +1,14 @@
 """Training images -> the tensors that fitted scores need, in one pass and constant memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from oodgate.bundle import Bundle
 from oodgate.model import Model
+from oodgate.offline.cache import Cache, chunks_of, key_of
 from oodgate.offline.dataset import ImageFolder, read_batches
 from oodgate.offline.features import BATCH, Progress
 from oodgate.scores.registry import METHODS, Parameters, fit_methods
@@ -18,22 +21,45 @@ def fitted_methods(methods: Iterable[str]) -> list[str]:
 
 
 def collect_statistics(
-    bundle: Bundle, model: Model, images: ImageFolder, bank_size: int, seed: int, progress: Progress
+    bundle: Bundle,
+    model: Model,
+    images: ImageFolder,
+    bank_size: int,
+    seed: int,
+    progress: Progress,
+    cache: Path | None = None,
 ) -> Statistics:
     """Run the network over training images and keep statistics of the pooled features.
 
-    Classes are the images' labels where there are any, the predicted ones elsewhere.
+    Classes are the images' labels where there are any, the predicted ones elsewhere. With a `cache` folder an
+    interrupted run goes on where it was.
     """
     outputs = bundle.manifest.outputs
     statistics = StatisticsAccumulator(outputs.activation[0], outputs.logits[0], bank_size, seed)
+    made_by = (bundle.network_hash, bundle.manifest.preprocessing, model.precision)
+    memory = Cache(cache, repr(("features", *made_by)))
     done = 0
-    for pixels in read_batches(images.paths, bundle.manifest.preprocessing, BATCH):
-        forward = model.run(pixels)
-        known = None if images.labels is None else torch.tensor(images.labels[done : done + len(pixels)])
-        statistics.add(forward.features.cpu(), forward.logits.argmax(1).cpu() if known is None else known)
-        done += len(pixels)
-        progress(len(pixels))
+    for paths in chunks_of(images.paths):
+        found = memory.find(key_of(paths))
+        if found is None:
+            found = _features_of(bundle, model, paths, progress)
+            memory.keep(key_of(paths), found)
+        else:
+            progress(len(paths))
+        known = None if images.labels is None else torch.tensor(images.labels[done : done + len(paths)])
+        statistics.add(found["features"], found["predicted"] if known is None else known)
+        done += len(paths)
     return statistics.finish()
+
+
+def _features_of(bundle: Bundle, model: Model, paths: Sequence[Path], progress: Progress) -> dict[str, Tensor]:
+    features, predicted = [], []
+    for pixels in read_batches(paths, bundle.manifest.preprocessing, BATCH):
+        forward = model.run(pixels)
+        features.append(forward.features.cpu().clone())
+        predicted.append(forward.logits.argmax(1).cpu().clone())
+        progress(len(pixels))
+    return {"features": torch.cat(features), "predicted": torch.cat(predicted)}
 
 
 def fit(bundle: Bundle, methods: Iterable[str], statistics: Statistics, parameters: Parameters) -> Bundle:

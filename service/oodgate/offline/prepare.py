@@ -100,7 +100,7 @@ def prepare(bundle: Bundle, splits: Splits, plan: ScorerPlan, bars: Bars) -> Pre
 def _fit(bundle: Bundle, images: ImageFolder, plan: ScorerPlan, bars: Bars) -> Bundle:
     model = Model(bundle, plan.device, plan.precision)
     with bars("fit", len(images)) as progress:
-        statistics = collect_statistics(bundle, model, images, plan.bank_size, plan.seed, progress)
+        statistics = collect_statistics(bundle, model, images, plan.bank_size, plan.seed, progress, plan.cache)
     return fit(bundle, plan.methods_to_fit, statistics, plan.parameters)
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "compute_terms",
     "fit_methods",
     "fit_scorer",
+    "needs_of",
     "needs_w",
     "terms_of",
     "usable_scorers",
@@ -56,6 +57,11 @@ def terms_of(scorer: str) -> tuple[str, ...]:
 def needs_w(scorer: str) -> bool:
     """Whether a scorer weighs its terms by w; raises SetupError for a name that is not registered."""
     return len(terms_of(scorer)) > 1
+
+
+def needs_of(methods: Iterable[str]) -> set[str]:
+    """Names of the state's tensors that the methods read."""
+    return {tensor for name in methods for tensor in METHODS[name].needs}
 
 
 def usable_scorers(w: float | None, state: State) -> tuple[str, ...]:
