@@ -1,5 +1,6 @@
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -35,11 +36,17 @@ def test_the_tree_of_the_readme_is_current() -> None:
     assert tree.stdout in README, "paste the output of `python docs/tree.py` into README.md"
 
 
+def test_the_measured_tables_are_those_of_the_records() -> None:
+    measured = runpy.run_path(str(ROOT / "docs" / "measured.py"))
+    for document in measured["documents"]():
+        assert measured["filled"](document.read_text()) == document.read_text(), f"run docs/measured.py: {document}"
+
+
 def test_every_link_of_the_documents_leads_to_a_file() -> None:
     documents = [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "models").rglob("*.md"),
     ]
     for document in documents:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oodgate.offline.choice import areas, best_of, choose, choose_w, judge, losing_families, plateau_centre
+from oodgate.offline.choice import Candidate, areas, best_of, choose, choose_w, judge, losing_families, plateau_centre
 from oodgate.offline.features import ImageTerms
 from oodgate.offline.search import Evidence
 
@@ -60,6 +60,14 @@ def test_a_weight_that_loses_nowhere_is_found_beside_one_that_is_better_on_avera
     assert safely.w > freely.w
 
 
+def test_a_family_that_passes_weighs_more_than_many_that_are_caught() -> None:
+    def candidate(*shares: float) -> Candidate:
+        return Candidate("nap", None, {str(n): np.arange(100) < share for n, share in enumerate(shares)})
+
+    assert candidate(30, 40).typical == pytest.approx(np.sqrt(1250))
+    assert candidate(10, 10, 70).typical > candidate(30, 35, 35).typical
+
+
 def test_a_searched_w_says_what_it_loses_and_stays() -> None:
     choice = choose_w(evidence(noise=(9, 4), blur=(9, 4), near=(7.5, 10)), "nap-energy", {})
     assert choice.chosen.scorer == "nap-energy"
@@ -81,8 +89,8 @@ def test_the_search_ends_at_one_where_nap_only_hurts() -> None:
 def test_the_search_finds_a_w_as_good_as_the_best_of_a_fine_grid() -> None:
     made = evidence(noise=(8.5, 8.5), blur=(9, 7))
     found = best_of(made, "nap-energy", None, {})
-    finest = min(judge(made, "nap-energy", float(w), {}).mean for w in np.linspace(0, 1, 101))
-    assert found.mean <= finest + 1
+    finest = min(judge(made, "nap-energy", float(w), {}).typical for w in np.linspace(0, 1, 101))
+    assert found.typical <= finest + 1
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import calibrated, tiny_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+from conftest import calibrated, tiny_bundle
 from oodgate.bundle import Scorer, load_bundle, write_bundle
 from oodgate.gate import Gate
 from oodgate.offline.calibrate import CalibrationPlan, calibrate

@@ -53,14 +53,14 @@ def test_veto_standardises_by_the_logarithms_of_the_reference() -> None:
     [
         (1.5, 0.0, 0.6, 0.9),
         (1.5, 7.0, 0.6, 0.9),
-        (1.5, -0.5, 0.6, 0.9),
-        (1.5, -3.0, 0.6, -0.1),
-        (-2.0, -1.5, 0.5, -1.5),
+        (1.5, -1.0, 0.6, 0.9),
+        (1.5, -3.0, 0.6, 0.1),
+        (-2.0, -1.5, 0.5, -1.25),
         (1.5, -3.0, 1.0, 1.5),
-        (1.5, -3.0, 0.0, -2.5),
+        (1.5, -3.0, 0.0, -2.0),
     ],
 )
-def test_veto_takes_away_where_nap_is_more_than_half_a_deviation_low(
+def test_veto_takes_away_where_nap_is_more_than_one_deviation_low(
     z_other: float, z_nap: float, w: float, expected: float
 ) -> None:
     means, deviations = torch.tensor([0.7, -0.2]), torch.tensor([0.5, 2.0])

@@ -1,16 +1,18 @@
 """The paper's CIFAR tables beside our own numbers, for the network that the paper used.
 
     python reproduce.py --network 10 --weights W.safetensors --classes classes.json --work FOLDER \
-        --fit FOLDER --id FOLDER --ood textures=FOLDER --ood places=FOLDER --ood cifar100=FOLDER
+        --fit FOLDER --id FOLDER --ood textures=FOLDER --ood places=FOLDER --ood cifar100=FOLDER --out NAME.json
 
-Prints one Markdown table: FPR95 / AUROC in percent of every method alone and with NAP at the paper's own w (Table 11),
-ours and the paper's (Tables 9, 10 and 12). WORK remembers the forwards, so that an interrupted run goes on.
+Writes FPR95 and AUROC in percent of every method alone and with NAP at the paper's own w (Table 11), ours and the
+paper's (Tables 9, 10 and 12); `docs/measured.py` makes tables of it. WORK remembers the forwards, so that an
+interrupted run goes on.
 """
 
 import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from oodgate.bundle import Bundle
 from oodgate.model import Model
@@ -40,6 +42,7 @@ class Run:
     fit: Path
     known: Path
     ood: dict[str, Path]
+    out: Path
 
 
 def fitted_bundle(run: Run, parameters: dict[str, float]) -> Bundle:
@@ -47,24 +50,27 @@ def fitted_bundle(run: Run, parameters: dict[str, float]) -> Bundle:
     name = BundleName(f"densenet-cifar{run.network}")
     bundle = export_bundle("densenet-bc-100-12", run.weights, run.classes, run.work / "bundle", name)
     images = list_images(run.fit, bundle.manifest.classes)
-    statistics = collect_statistics(bundle, Model(bundle), images, BANK_SIZE, 0, lambda count: None)
+    statistics = collect_statistics(bundle, Model(bundle), images, BANK_SIZE, 0, lambda count: None, run.work / "cache")
     return fit(bundle, fitted_methods(METHODS), statistics, parameters)
 
 
-def cells(scorer: str, w: float | None, bundle: Bundle, terms: dict[str, ImageTerms], run: Run) -> list[str]:
-    """Ours and the paper's FPR95 / AUROC of one scorer on every set."""
-    row = []
-    for name in run.ood:
-        known, strange = (terms[key].scores(scorer, w, bundle.state) for key in ("id", name))
-        ours = measure(known, strange)
-        paper = PAPER[run.network].get(scorer, {}).get(name)
-        row.append(f"{ours.fpr95:.2f} / {ours.auroc:.2f}")
-        row.append(f"{paper[0]:.2f} / {paper[1]:.2f}" if paper else "")
-    return row
+def rows_of(bundle: Bundle, terms: dict[str, ImageTerms], run: Run) -> dict[str, dict[str, Any]]:
+    """Ours and the paper's FPR95 and AUROC by scorer and set, each with the paper's w."""
+    rows: dict[str, dict[str, Any]] = {}
+    for scorer in ROWS:
+        paper = PAPER[run.network].get(scorer, {})
+        w = paper.get("w")
+        sets = {}
+        for name in run.ood:
+            known, strange = (terms[key].scores(scorer, w, bundle.state) for key in ("id", name))
+            ours = measure(known, strange)
+            sets[name] = {"ours": [round(ours.fpr95, 2), round(ours.auroc, 2)], "paper": paper.get(name)}
+        rows[scorer] = {"w": w, "sets": sets}
+    return rows
 
 
 def main(run: Run) -> None:
-    parameters: dict[str, float] = {}
+    parameters: dict[str, float] = {} if run.network == "10" else {"knn.k": 200}
     bundle = fitted_bundle(run, parameters)
     scorers = {name for scorer in ROWS for name in terms_of(scorer)}
     extractor = Extractor(bundle, scorers, parameters, cache=run.work / "cache")
@@ -72,20 +78,20 @@ def main(run: Run) -> None:
     images = {name: list_images(folder, bundle.manifest.classes) for name, folder in folders.items()}
     terms = {name: extractor.of_files(found.paths, lambda count: None) for name, found in images.items()}
     labels = images["id"].labels
-    if labels:
-        print(f"Accuracy {accuracy(terms['id'].predicted.numpy(), labels):.2f} % on {len(labels)} images.\n")
-    heads = [head for name in run.ood for head in (f"{name}, ours", f"{name}, paper")]
-    print(f"| scorer | w | {' | '.join(heads)} |")
-    print("|---|---|" + "---|" * len(heads))
-    for scorer in ROWS:
-        w = PAPER[run.network].get(scorer, {}).get("w")
-        print(f"| {scorer} | {'' if w is None else w} | {' | '.join(cells(scorer, w, bundle, terms, run))} |")
+    record = {
+        "network": run.network,
+        "fitted_on": len(list_images(run.fit)),
+        "images": {name: len(found) for name, found in images.items()},
+        "accuracy": None if labels is None else round(accuracy(terms["id"].predicted.numpy(), labels), 2),
+        "rows": rows_of(bundle, terms, run),
+    }
+    run.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def parse() -> Run:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=("10", "100"), required=True, help="classes of the network")
-    for name in ("weights", "classes", "work", "fit"):
+    for name in ("weights", "classes", "work", "fit", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--id", type=Path, required=True, dest="known")
     parser.add_argument("--ood", action="append", required=True, metavar="NAME=FOLDER")

@@ -27,7 +27,7 @@ def account_of(prepared: Prepared, calibrated: Calibrated) -> dict[str, Any]:
             "reasons": list(prepared.choice.reasons),
             "nap_auroc": areas(prepared.evidence, "nap", None, prepared.bundle.state),
             "candidates": [
-                {"scorer": row.scorer, "w": row.w, "mean_fpr95": row.mean, "fpr95": dict(row.fpr95)}
+                {"scorer": row.scorer, "w": row.w, "typical_fpr95": row.typical, "fpr95": dict(row.fpr95)}
                 for row in prepared.choice.candidates
             ],
         }
@@ -82,7 +82,7 @@ def _search_lines(record: Mapping[str, Any]) -> list[str]:
         f"| {family} | {area:.1f} | " + " | ".join(f"{row['fpr95'][family]:.1f}" for row in search["candidates"]) + " |"
         for family, area in search["nap_auroc"].items()
     ]
-    means = " | ".join(f"{row['mean_fpr95']:.1f}" for row in search["candidates"])
+    typical = " | ".join(f"{row['typical_fpr95']:.1f}" for row in search["candidates"])
     inverted = inverted_families(record)
     return [
         "## Why this scorer and this w",
@@ -95,6 +95,6 @@ def _search_lines(record: Mapping[str, Any]) -> list[str]:
         f"| family | NAP's AUROC | {' | '.join(names)} |",
         "|---|" + "---:|" * (1 + len(names)),
         *rows,
-        f"| **mean** | | {means} |",
+        f"| **root mean square** | | {typical} |",
         "",
     ]

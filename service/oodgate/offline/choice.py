@@ -15,7 +15,9 @@ GRID = np.linspace(0, 1, 21).round(2)
 """Weights that are tried, ends included: FPR95 can have several minima over w."""
 
 PLATEAU = 0.5
-"""Weights whose mean FPR95 lies within this many points of the lowest are taken to be as good."""
+"""Weights whose typical FPR95 lies within this many points of the lowest are taken to be as good."""
+
+_STANDARD_ERRORS = 2
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Candidate:
         return {name: 100 * float(images.mean()) for name, images in self.passed.items()}
 
     @property
-    def mean(self) -> float:
-        """FPR95 averaged over the families."""
-        return float(np.mean(list(self.fpr95.values())))
+    def typical(self) -> float:
+        """The root mean square of FPR95 over the families, so that one that passes counts more than many caught."""
+        return float(np.sqrt(np.mean(np.square(list(self.fpr95.values())))))
 
     def __str__(self) -> str:
         return self.scorer if self.w is None else f"{self.scorer} at w = {self.w:g}"
@@ -50,19 +52,21 @@ class Choice:
 
 
 def choose(evidence: Evidence, scorers: Iterable[str], w: float | None, state: State) -> Choice:
-    """Of several scorers the one with the lowest mean FPR95 among those that are nowhere worse than Energy.
+    """Of several scorers the one with the lowest typical FPR95 among those that are nowhere worse than Energy.
 
-    Worse means by more than one standard error of the difference on the same images, on any family. A w of None is
+    Worse means by more than two standard errors of the difference on the same images, on any family. A w of None is
     searched for every scorer that takes one, among the weights that are nowhere worse where there are any.
     """
     baseline = judge(evidence, BASELINE, None, state)
     candidates = tuple(safest_of(evidence, scorer, w, state, baseline) for scorer in scorers)
     losses = [losing_families(candidate, baseline) for candidate in candidates]
     sound = [candidate for candidate, families in zip(candidates, losses, strict=True) if not families]
-    chosen = min(sound, key=lambda candidate: candidate.mean, default=baseline)
-    reasons = [f"{chosen} has the lowest mean FPR95, {chosen.mean:.2f} %, of all that lose to {BASELINE} on no family"]
+    chosen = min(sound, key=lambda candidate: candidate.typical, default=baseline)
+    reasons = [
+        f"{chosen} has the lowest typical FPR95, {chosen.typical:.2f} %, of all that lose to {BASELINE} on no family"
+    ]
     reasons += [
-        f"{candidate}, {candidate.mean:.2f} %, loses to {BASELINE} on {', '.join(families)}"
+        f"{candidate}, {candidate.typical:.2f} %, loses to {BASELINE} on {', '.join(families)}"
         for candidate, families in zip(candidates, losses, strict=True)
         if families
     ]
@@ -74,7 +78,7 @@ def choose_w(evidence: Evidence, scorer: str, state: State) -> Choice:
     baseline = judge(evidence, BASELINE, None, state)
     chosen = best_of(evidence, scorer, None, state)
     lost = losing_families(chosen, baseline)
-    reasons = [f"{chosen} is the centre of the plateau of the mean FPR95, {chosen.mean:.2f} %"]
+    reasons = [f"{chosen} is the centre of the plateau of the typical FPR95, {chosen.typical:.2f} %"]
     reasons += [f"it loses to {BASELINE} on {', '.join(lost)}"] if lost else []
     return Choice(chosen, (chosen,), tuple(reasons))
 
@@ -87,10 +91,10 @@ def judge(evidence: Evidence, scorer: str, w: float | None, state: State) -> Can
 
 
 def best_of(evidence: Evidence, scorer: str, w: float | None, state: State) -> Candidate:
-    """The scorer at the w given, or at the centre of the plateau of its mean FPR95 over w."""
+    """The scorer at the w given, or at the centre of the plateau of its typical FPR95 over w."""
     if w is not None or not needs_w(scorer):
         return judge(evidence, scorer, w if needs_w(scorer) else None, state)
-    curve = np.array([judge(evidence, scorer, float(step), state).mean for step in GRID])
+    curve = np.array([judge(evidence, scorer, float(step), state).typical for step in GRID])
     return judge(evidence, scorer, float(GRID[plateau_centre(curve)]), state)
 
 
@@ -100,7 +104,7 @@ def safest_of(evidence: Evidence, scorer: str, w: float | None, state: State, ba
         return best_of(evidence, scorer, w, state)
     tried = (judge(evidence, scorer, float(step), state) for step in GRID)
     sound = [candidate for candidate in tried if not losing_families(candidate, baseline)]
-    return min(sound, key=lambda candidate: candidate.mean) if sound else best_of(evidence, scorer, None, state)
+    return min(sound, key=lambda candidate: candidate.typical) if sound else best_of(evidence, scorer, None, state)
 
 
 def plateau_centre(curve: NDArray[np.float64]) -> int:
@@ -126,7 +130,6 @@ def areas(evidence: Evidence, scorer: str, w: float | None, state: State) -> dic
 
 
 def _loses(passed: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> bool:
-    # Both judged the same images, so only those that they judge otherwise make noise. One standard error, not two:
-    # among many families a real loss on one must not hide.
+    # Both judged the same images, so only those that they judge otherwise make noise.
     difference = passed.astype(np.float64) - baseline
-    return bool(difference.mean() > difference.std() / np.sqrt(len(difference)))
+    return bool(difference.mean() > _STANDARD_ERRORS * difference.std() / np.sqrt(len(difference)))

@@ -13,7 +13,7 @@ from torch import Tensor
 FLOOR = 1e-6
 """A score at or below this is clamped to it: a power of a negative number means nothing."""
 
-_VETO_BELOW = -0.5
+_VETO_BELOW = -1.0
 _SMALLEST_DEVIATION = 1e-6
 
 
@@ -28,9 +28,9 @@ def product(other: Tensor, nap: Tensor, w: float) -> Tensor:
 
 
 def veto(other: Tensor, nap: Tensor, w: float, means: Tensor, deviations: Tensor) -> Tensor:
-    """Score w z_other + (1 - w) min(z_NAP + 0.5, 0), z the standardised logarithms of scores (N,), clamped first.
+    """Score w z_other + (1 - w) min(z_NAP + 1, 0), z the standardised logarithms of scores (N,), clamped first.
 
-    `means` (2,) and `deviations` (2,) as fitted; an image whose NAP is at most half a deviation low loses nothing.
+    `means` (2,) and `deviations` (2,) as fitted; an image whose NAP is at most one deviation low loses nothing.
     """
     z_other = (_log(other) - means[0]) / deviations[0]
     z_nap = (_log(nap) - means[1]) / deviations[1]
