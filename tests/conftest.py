@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs, Scorer, load_bundle, write_bundle
+from oodgate.engines import save_network
 from oodgate.images.preprocess import Preprocessing
-from oodgate.model import save_network
 from oodgate.offline.calibrate import CalibrationPlan, calibrate
 from oodgate.offline.dataset import list_images
 
@@ -132,10 +132,11 @@ class Server:
 
 
 @contextmanager
-def running_server(bundle: Path, log_file: Path, **settings: object) -> Iterator[Server]:
-    """`oodgate serve` on a free port, in a process of its own; killed at the end."""
+def running_server(bundle: Path | None, log_file: Path, **settings: object) -> Iterator[Server]:
+    """`oodgate serve` on a free port, in a process of its own, on a bundle or on `models=`; killed at the end."""
+    settings = settings if bundle is None else {"bundle": bundle, **settings}
     variables = {f"OODGATE_{name.upper()}": str(value) for name, value in settings.items()}
-    fixed = {"OODGATE_BUNDLE": str(bundle), "OODGATE_PORT": "0", "OODGATE_DEVICE": "cpu", "OODGATE_THREADS": "1"}
+    fixed = {"OODGATE_PORT": "0", "OODGATE_DEVICE": "cpu", "OODGATE_THREADS": "1"}
     environment = {**os.environ, **fixed, **variables}
     with log_file.open("w") as log:
         process = subprocess.Popen(
@@ -165,11 +166,13 @@ StartServer = Callable[..., Server]
 
 @pytest.fixture
 def start_server(tmp_path: Path, bundle_folder: Path) -> Iterator[StartServer]:
-    """Start servers on the tiny bundle, or on `bundle=`, with settings by name; they end with the test."""
+    """Start servers on the tiny bundle, or on `bundle=` or `models=`, with settings by name; they end with the test."""
     with ExitStack() as stack:
 
         def start(bundle: Path | None = None, **settings: object) -> Server:
             log_file = tmp_path / f"server-{len(list(tmp_path.iterdir()))}.log"
-            return stack.enter_context(running_server(bundle or bundle_folder, log_file, **settings))
+            if bundle is None and "models" not in settings:
+                bundle = bundle_folder
+            return stack.enter_context(running_server(bundle, log_file, **settings))
 
         yield start

@@ -21,21 +21,25 @@ def connect(url: str) -> httpx.Client:
 
 
 @contextmanager
-def serving(bundle: Path, logs: Path, **settings: object) -> Iterator[httpx.Client]:
+def serving(bundle: Path | None, logs: Path, **settings: object) -> Iterator[httpx.Client]:
     """A client of a server of its own, for the tests of a module that leave no state behind."""
     with running_server(bundle, logs / "server.log", **settings) as server, connect(server.url) as client:
         yield client
 
 
-def predict(client: httpx.Client, data: bytes, content_type: str = "image/png", **params: object) -> httpx.Response:
-    """POST an image as the body."""
-    return client.post("/v1/predict", content=data, headers={"Content-Type": content_type}, params=params)
+def predict(
+    client: httpx.Client, data: bytes, content_type: str = "image/png", model: str = "", **params: object
+) -> httpx.Response:
+    """POST an image as the body, to the default model or to the one named."""
+    path = f"/v1/models/{model}/predict" if model else "/v1/predict"
+    return client.post(path, content=data, headers={"Content-Type": content_type}, params=params)
 
 
-def predict_batch(client: httpx.Client, *files: bytes, **params: object) -> httpx.Response:
-    """POST PNG files as the parts `files`."""
+def predict_batch(client: httpx.Client, *files: bytes, model: str = "", **params: object) -> httpx.Response:
+    """POST PNG files as the parts `files`, to the default model or to the one named."""
+    path = f"/v1/models/{model}/predict/batch" if model else "/v1/predict/batch"
     parts = [("files", (f"{index}.png", data, "image/png")) for index, data in enumerate(files)]
-    return client.post("/v1/predict/batch", files=parts, params=params)
+    return client.post(path, files=parts, params=params)
 
 
 def read_prediction(response: httpx.Response) -> Prediction:
@@ -94,12 +98,13 @@ def scrape(client: httpx.Client) -> Samples:
 
 
 def value(samples: Samples, name: str, **labels: str) -> float:
-    """The value of one sample; 0 where it is not there yet, as for Prometheus."""
-    return samples.get((f"oodgate_{name}", frozenset(labels.items())), 0.0)
+    """The sum of the samples with these labels; 0 where there is none yet, as for Prometheus."""
+    wanted = set(labels.items())
+    return sum(number for (found, pairs), number in samples.items() if found == f"oodgate_{name}" and wanted <= pairs)
 
 
 def metric(client: httpx.Client, name: str, **labels: str) -> float:
-    """The value of one sample now."""
+    """The sum of the samples with these labels now."""
     return value(scrape(client), name, **labels)
 
 

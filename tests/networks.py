@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from conftest import TinyNetwork, calibrated, encoded, tiny_bundle
 from oodgate.bundle import Bundle, write_bundle
-from oodgate.model import torchscript_is_wanted
+from oodgate.engines import torchscript_is_wanted
 
 ENDLESS = float("inf")
 _ROUNDS_PER_SECOND = 300_000  # on one core, roughly; no test relies on more than the order of magnitude

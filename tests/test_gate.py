@@ -9,9 +9,9 @@ from torch import Tensor
 
 from conftest import TinyNetwork, calibrated, tiny_bundle
 from oodgate.bundle import Bundle, Calibration, Guarantee, PrecisionCheck, Scorer, load_bundle
+from oodgate.engines import load_network, save_network
 from oodgate.errors import BundleError, InferenceFailed
 from oodgate.gate import CALIBRATION_SCORES, Gate, Pixels, Verdict, check_precision, stack
-from oodgate.model import load_network, save_network
 
 W = 0.4
 MEAN, STD = 0.5, 0.25

@@ -29,7 +29,13 @@ def test_defaults_are_valid_and_local() -> None:
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     others = {"device": "cpu", "precision": "float16", "log_format": "json", "log_level": "error"}
-    others |= {"bundle": "elsewhere", "host": "::1", "image_formats": "png", "drift_false_alarms": "0.5"}
+    others |= {
+        "allow_reload": "true",
+        "bundle": "elsewhere",
+        "host": "::1",
+        "image_formats": "png",
+        "drift_false_alarms": "0.5",
+    }
     value = others.get(name, "7")
     monkeypatch.setenv(f"OODGATE_{name.upper()}", value)
     found = getattr(Settings(), name)
@@ -79,6 +85,7 @@ def test_an_unknown_argument_is_refused() -> None:
         ("drift_false_alarms", (0, 1, float("nan"))),
         ("device", ("gpu", "")),
         ("precision", ("float64",)),
+        ("allow_reload", ("perhaps",)),
         ("log_format", ("xml",)),
         ("log_level", ("loud",)),
     ],
@@ -111,6 +118,13 @@ def test_every_format_has_a_decoder_and_announces_itself_with_one_type() -> None
     assert {name.upper() for name in IMAGE_TYPES} <= set(Image.OPEN)
     types = [name for names in IMAGE_TYPES.values() for name in names]
     assert len(set(types)) == len(types)
+
+
+def test_the_bundle_is_served_where_it_is_given_and_where_no_folder_of_bundles_is() -> None:
+    folder = Path("models")
+    assert Settings().serves_bundle
+    assert Settings(bundle=Settings().bundle, models=folder).serves_bundle
+    assert not Settings(models=folder).serves_bundle
 
 
 def test_default_bundle_is_one_of_the_repository() -> None:

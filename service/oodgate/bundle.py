@@ -83,6 +83,9 @@ class Calibration(_Record):
     threshold: float
     guarantee: Guarantee
     temperature: float = Field(1.0, gt=0, description="Divides the logits before probabilities are taken")
+    class_alphas: dict[int, float] = Field(
+        default_factory=dict, description="Upper bounds of the rejected share by predicted class; -1: all others"
+    )
     precision: Precision = "float32"
     precision_checks: dict[Precision, PrecisionCheck] = Field(default_factory=dict)
 

@@ -2,14 +2,14 @@
 
 import shlex
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.table import Column, Table
 
-from oodgate.console import err, out, print_calibration, print_evaluation, print_json, progress_bar
+from oodgate.console import err, out, print_calibration, print_evaluation, print_export, print_json, progress_bar
 from oodgate.errors import OodgateError
 from oodgate.options import (
     BundleArgument,
@@ -22,7 +22,8 @@ from oodgate.options import (
     parse_w,
     read_settings,
 )
-from oodgate.settings import Precision
+from oodgate.quarantine_cli import app as quarantine_app
+from oodgate.settings import Device, Precision
 
 app = typer.Typer(
     name="oodgate",
@@ -30,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(quarantine_app, name="quarantine")
 
 
 def main() -> None:
@@ -59,23 +61,42 @@ def serve(**options: Any) -> None:
 
 @app.command()
 def export(
-    backbone: Annotated[str, typer.Argument(help="A network of the catalogue, such as densenet-bc-100-12.")],
-    weights: Annotated[Path, typer.Option(help="Weights as safetensors.")],
-    classes: Annotated[Path, typer.Option(help="Class names in the order of the logits: JSON list, or one a line.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A network, such as resnet50, timm:NAME, package.module:function, FILE.ts or FILE.pt2."),
+    ],
+    classes: Annotated[Path, typer.Option(help="Classes in the order of the logits: JSON, or one name a line.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the new bundle.")],
+    weights: Annotated[Path | None, typer.Option(help="Trained weights: .safetensors, or .pt/.pth of tensors.")] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Do without, to try things out.")] = False,
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="3xHxW", help="Size of its images; else the preprocessing's.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(metavar="LAYER", help="Layer whose output NAP reads; found if not given.")
+    ] = None,
+    preprocess: Annotated[
+        str | None, typer.Option(help="Its transform: imagenet, cifar10, ..., a JSON file, or NAME=VALUE,...")
+    ] = None,
+    engine: Annotated[
+        Literal["torchscript", "export", "aotinductor"] | None, typer.Option(help="What runs it; torchscript.")
+    ] = None,
+    compare_engines: Annotated[bool, typer.Option("--compare-engines", help="Time every engine.")] = False,
     name: Annotated[str, typer.Option(help="Name of the bundle; its folder's name if not given.")] = "",
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
     provenance: Annotated[
         Path | None, typer.Option(help="JSON file on where the network came from, kept in the bundle.")
     ] = None,
 ) -> None:
-    """Turn a trained network into a bundle."""
-    from oodgate.offline.export import BundleName, export_bundle
+    """Turn any trained classifier into a bundle."""
+    from oodgate.offline.export import BundleName, ExportPlan, export_bundle
 
     called = BundleName(name or out_folder.resolve().name, version, provenance)
-    bundle = export_bundle(backbone, weights, classes, out_folder, called)
-    outputs = bundle.manifest.outputs
-    out.print(f"{out_folder}: logits {outputs.logits}, activation {outputs.activation}; calibrate it next")
+    plan = ExportPlan(input_size, activation, preprocess, engine, random_weights, compare_engines)
+    with err.status("export"):
+        bundle = export_bundle(source, weights, classes, out_folder, called, plan)
+    print_export(bundle.manifest)
+    out.print(f"{out_folder}: calibrate it next", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -107,6 +128,13 @@ def calibrate(
     check_precision: Annotated[
         Precision | None, typer.Option(help="Also check that this number format decides alike.")
     ] = None,
+    ood: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="Real strange images as a check; they choose nothing. Repeatable."),
+    ] = None,
+    add: Annotated[
+        Path | None, typer.Option(help="More images for the threshold: a folder, or a quarantine that people labelled.")
+    ] = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,6 +143,8 @@ def calibrate(
     from oodgate.offline.account import account_of, inverted_families, report_of, with_evidence
     from oodgate.offline.calibrate import CalibrationPlan
     from oodgate.offline.calibrate import calibrate as calibrate_bundle
+    from oodgate.offline.check import check
+    from oodgate.offline.feedback import added_images, joined
     from oodgate.offline.prepare import AUTO, ScorerPlan, prepare
     from oodgate.offline.splits import Folders, split
 
@@ -133,11 +163,14 @@ def calibrate(
     searches = open_plan.chooses or open_plan.compares
     folders = Folders(id_folder, fit, search, seed)
     splits = split(folders, bundle.manifest.classes, fits=bool(open_plan.methods_to_fit), searches=searches)
+    known = joined(splits.calibrate, added_images(add, bundle.manifest.classes, seed)) if add else splits.calibrate
     prepared = prepare(bundle, splits, open_plan, progress_bar)
     plan = CalibrationPlan(prepared.scorer, guarantee, alpha, delta, device, precision, check_precision, cache)
-    with progress_bar("calibrate", len(splits.calibrate) * (2 if check_precision else 1)) as advance:
-        calibrated = calibrate_bundle(prepared.bundle, splits.calibrate, plan, advance)
-    record = account_of(prepared, calibrated)
+    with progress_bar("calibrate", len(known) * (2 if check_precision else 1)) as advance:
+        calibrated = calibrate_bundle(prepared.bundle, known, plan, advance)
+    with progress_bar("check", None) as advance:
+        checked = check(calibrated, dict(parse_set(entry) for entry in ood or ()), device, cache, advance)
+    record = account_of(prepared, calibrated, checked)
     write_bundle(bundle_folder, with_evidence(calibrated.bundle, prepared), report_of(record))
     if as_json:
         print_json(record)
@@ -219,29 +252,44 @@ def predict(
 @app.command()
 def bench(
     bundle_folder: BundleArgument,
+    files: Annotated[
+        str | None, typer.Option(metavar="FOLDER|PATTERN", help="Image files to send; generated ones if not given.")
+    ] = None,
+    clients: Annotated[str, typer.Option(help="Numbers of clients that wait for their answers.")] = "1,8,32,64",
+    duration: Annotated[float, typer.Option(min=0.1, max=600, help="Seconds of each load.")] = 5.0,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Also send so many requests a second that wait for nothing.")
+    ] = None,
+    overhead: Annotated[bool, typer.Option("--overhead", help="The server without decoding and network.")] = False,
+    growth: Annotated[bool, typer.Option("--growth", help="By clients, image size and limit of a batch.")] = False,
     scores: Annotated[bool, typer.Option("--scores", help="What every score costs beside the forward.")] = False,
-    images: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 16,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns; medians are printed.")] = 30,
-    device: DeviceOption = "auto",
-    precision: Annotated[Precision, typer.Option(help="Number format of the forward.")] = "float32",
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for --growth's JSON and plot.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images in a batch of --scores.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of --scores; medians are printed.")] = 30,
+    device: Annotated[Device | None, typer.Option(help="Where the network runs. [env: OODGATE_DEVICE]")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Number format of the forward. [env: OODGATE_PRECISION]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure speed on this machine."""
-    from oodgate.bundle import load_bundle
-    from oodgate.offline.bench import measure_costs
+    """Measure speed on this machine: the service under load, with the OODGATE_* settings, against the limit."""
+    from oodgate.bench.command import measurement, parse_clients
+    from oodgate.bench.service import Plan
 
-    if not scores:
-        raise typer.BadParameter("say what to measure", param_hint="--scores")
-    with progress_bar("bench", rounds) as advance:
-        costs = measure_costs(load_bundle(bundle_folder), device, precision, images, rounds, advance)
+    asked = {"overhead": overhead, "growth": growth, "scores": scores}
+    kinds = [kind for kind, wanted in asked.items() if wanted] or ["service"]
+    if len(kinds) > 1:
+        raise typer.BadParameter("measure one thing at a time", param_hint=" / ".join(f"--{kind}" for kind in kinds))
+    settings = read_settings({"bundle": bundle_folder, "device": device, "precision": precision})
+    plan = Plan(settings, files, parse_clients(clients), duration, rate)
+    chosen = measurement(kinds[0], plan, images, rounds, out_folder)
+    with progress_bar("bench", chosen.steps) as advance:
+        record, tables = chosen.run(advance)
     if as_json:
-        print_json(asdict(costs))
+        print_json(record)
         return
-    out.print(f"forward of {costs.images} images on {costs.device}: {costs.forward_ms:.2f} ms")
-    table = Table("scorer", "ms", "% of the forward")
-    for row in costs.scores:
-        table.add_row(row.scorer, f"{row.score_ms:.3f}", f"{row.share:.2f}")
-    out.print(table)
+    for table in tables:
+        out.print(table)
 
 
 @app.command("inspect")

@@ -1,19 +1,33 @@
-"""p-values, thresholds with a guarantee, and the drift evidence: pure functions of numbers.
+"""p-values, thresholds with a guarantee, bounds of classes, and the drift evidence: numbers from numbers.
 
 Scores are higher for in-distribution images throughout; `alpha` is the target share of in-distribution images
 that are rejected, and an image is rejected when its score lies below the threshold.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr
+from scipy.special import bdtr, betaincinv
 
 from oodgate.errors import CalibrationError
 
-STAKES = np.array([0.0125, 0.025, 0.05, 0.1, 0.2, 0.4])
+STAKES = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
 """What each bet of the drift evidence loses, as a share of its wealth, when an image is accepted."""
+
+BLOCK = 250
+"""Images between two times at which a change of the reject rate is taken to begin."""
+
+CLASS_IMAGES = 200
+"""Calibration images that a bound of a class's own rejection rate needs."""
+
+OTHER = -1
+"""The group of all classes that have no bound of their own."""
+
+_MOST_WEALTH = 1e250  # far from overflow; the wealth above it is given away, which keeps the supermartingale
+_LOG10_E = math.log10(math.e)
 
 
 @dataclass(frozen=True)
@@ -58,18 +72,85 @@ def pac_threshold(calibration: NDArray[np.float64], alpha: float, delta: float) 
     )
 
 
-def drift_log_wealths(log_wealths: NDArray[np.float64], rejected: bool, alpha: float) -> NDArray[np.float64]:
-    """Advance the log wealth of every bet by one decision.
+def class_alphas(
+    rejected: NDArray[np.bool_], predicted: NDArray[np.int64], classes: int, delta: float
+) -> dict[int, float]:
+    """Upper bounds of the rejection rate within each predicted class, all of them valid at once but for delta.
 
-    Each bet multiplies its wealth by 1 + stake (flag / alpha - 1); under a PAC threshold the flags' mean is at most
-    alpha, so each wealth is a supermartingale. Source: Shin, Ramdas and Rinaldo 2022, "E-detectors".
+    `rejected` and `predicted` (N,) are of the calibration images, `classes` is the number of classes. A class with at
+    least CLASS_IMAGES images has a bound of its own under its index; the others share one under OTHER where they
+    have as many together. Source: Clopper and Pearson 1934, one-sided, delta divided among the bounds.
     """
-    return log_wealths + np.log1p(STAKES * (float(rejected) / alpha - 1))
+    images = np.bincount(predicted, minlength=classes)
+    refused = np.bincount(predicted[rejected], minlength=classes)
+    own = images >= CLASS_IMAGES
+    counts = {int(index): (int(refused[index]), int(images[index])) for index in np.flatnonzero(own)}
+    if images[~own].sum() >= CLASS_IMAGES:
+        counts[OTHER] = (int(refused[~own].sum()), int(images[~own].sum()))
+    return {group: _rate_bound(*count, delta / len(counts)) for group, count in counts.items()}
 
 
-def drift_evidence(log_wealths: NDArray[np.float64]) -> float:
-    """log10 of the mean wealth; it passes log10(1 / a) with probability at most a as long as nothing drifts."""
-    return float((np.logaddexp.reduce(log_wealths) - np.log(len(log_wealths))) / np.log(10))
+def prior_left(starts: int) -> float:
+    """Prior probability that a change begins later than at the first so many starting times."""
+    return 1 / math.sqrt(1 + starts)
+
+
+class DriftBets:
+    """The wealth of bets that images are rejected with a probability above alpha, one bet for each stake.
+
+    Each image multiplies the wealth of a bet that has started by 1 + stake (flag / alpha - 1). While images are
+    rejected with probability at most alpha, whatever came before them, each wealth is a supermartingale that starts
+    at 1, and so is every mixture of wealths fixed in advance: it ever reaches 1 / a with probability at most a.
+    Evidence is log10 of such a mixture: over the stakes, and in `short` also over the time at which the bet starts,
+    every BLOCK images with the weight prior_left(k - 1) - prior_left(k) for the k-th time; what has not started yet
+    is kept in cash. Source: Shin, Ramdas and Rinaldo 2022, "E-detectors".
+    """
+
+    __slots__ = ("_cash", "_factors", "_log_factors", "images", "recent", "rejected")
+
+    def __init__(self, alpha: float, images: int = 0, rejected: int = 0, recent: Sequence[float] | None = None) -> None:
+        """The last three continue bets that had come this far."""
+        self.images, self.rejected = images, rejected
+        self.recent = list(recent or [0.0] * len(STAKES))
+        self._cash = prior_left(-(-images // BLOCK))
+        factors = [[1 - stake, 1 + stake * (1 / alpha - 1)] for stake in STAKES]
+        self._factors = tuple(zip(*factors, strict=True))
+        self._log_factors = [(math.log(accepted), math.log(refused)) for accepted, refused in factors]
+
+    def update(self, rejected: bool) -> None:
+        """Take in one decision."""
+        if self.images % BLOCK == 0:
+            self._start_bets()
+        self.images += 1
+        self.rejected += rejected
+        self.recent = [wealth * factor for wealth, factor in zip(self.recent, self._factors[rejected], strict=True)]
+        if max(self.recent) > _MOST_WEALTH:
+            self.recent = [min(wealth, _MOST_WEALTH) for wealth in self.recent]
+
+    def long(self) -> float:
+        """Evidence that images have been rejected too often since the first one."""
+        accepted = self.images - self.rejected
+        logs = [accepted * kept + self.rejected * refused for kept, refused in self._log_factors]
+        highest = max(logs)
+        return (highest + math.log(sum(math.exp(log - highest) for log in logs) / len(logs))) * _LOG10_E
+
+    def short(self) -> float:
+        """Evidence that images are rejected too often since some time, which may be recent."""
+        return math.log10(sum(self.recent) / len(STAKES) + self._cash)
+
+    def both(self) -> float:
+        """Evidence of either kind: log10 of the mean of the two wealths."""
+        lower, higher = sorted((self.long(), self.short()))
+        return higher + math.log10((1 + 10 ** (lower - higher)) / 2)
+
+    def _start_bets(self) -> None:
+        left = prior_left(self.images // BLOCK + 1)
+        self.recent = [wealth + self._cash - left for wealth in self.recent]
+        self._cash = left
+
+
+def _rate_bound(rejected: int, images: int, delta: float) -> float:
+    return 1.0 if rejected == images else float(betaincinv(rejected + 1, images - rejected, 1 - delta))
 
 
 def _at_rank(calibration: NDArray[np.float64], rank: int, needed: str) -> Threshold:

@@ -28,6 +28,20 @@ def print_json(record: dict[str, Any]) -> None:
     typer.echo(json.dumps(record, indent=1, ensure_ascii=False))
 
 
+def print_export(manifest: Any) -> None:
+    """What was found and what to mind, a line each; the engines' speeds where they were compared."""
+    outputs, facts = manifest.outputs, manifest.provenance
+    lines = [f"logits {outputs.logits}, activation {outputs.activation}: {facts['activation']}", *manifest.notices]
+    for line in lines:
+        out.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
+    if engines := facts.get("engines"):
+        table = Table("engine", "images/s", "MB", "difference", title="batch of 8 on this CPU")
+        for name, row in sorted(engines.items(), key=lambda entry: -entry[1]["images_per_second"]):
+            speed, size = f"{row['images_per_second']:.1f}", f"{row['megabytes']:.1f}"
+            table.add_row(name, speed, size, f"{row['difference']:.1g}")
+        out.print(table)
+
+
 def print_calibration(record: dict[str, Any]) -> None:
     """Threshold, guarantee and reasons, a line each."""
     scorer, guarantee = record["scorer"], record["guarantee"]
@@ -40,6 +54,9 @@ def print_calibration(record: dict[str, Any]) -> None:
         out.print(
             f"temperature {record['temperature']:.3f}: calibration error {ece['before']:.2f} -> {ece['after']:.2f} %"
         )
+    for name, row in record["check"].items():
+        fpr95 = ", ".join(f"{scorer} {values['fpr95']:.1f}" for scorer, values in row["measures"].items())
+        out.print(f"{name}: {row['rejected']:.1f} % rejected; FPR95 {fpr95}")
     for reason in record.get("search", {}).get("reasons", ()):
         out.print(f"- {reason}")
 

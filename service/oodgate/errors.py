@@ -5,16 +5,19 @@
     |  |- BundleError
     |  |- ExportError
     |  |- CalibrationError
+    |  |- QuarantineError
     |- RequestError            one request's: a problem document with a stable code
-       |- InvalidImage 400, MalformedMultipart 400
-       |- NotFound 404, MethodNotAllowed 405
+       |- InvalidImage 400, MalformedMultipart 400, MalformedInference 400
+       |- ReloadDisabled 403
+       |- NotFound 404, ModelNotFound 404, MethodNotAllowed 405
+       |- LoadInProgress 409
        |- TooManyBytes 413, TooManyPixels 413, TooManyFiles 413
-       |- NotAnImageType 415
-       |- InvalidParameter 422
+       |- NotAnImageType 415, CompressedBody 415
+       |- InvalidParameter 422, LoadFailed 422
        |- QueueFull 429
        |- ClientLeft 499       never sent: nobody is there to read it
        |- InferenceFailed 500
-       |- NotReady 503, Draining 503
+       |- NotReady 503, Draining 503, ModelUnavailable 503, ModelUnloaded 503
        |- DeadlinePassed 504
 
 A message says what was wrong, what was expected and what to do. It is shown to the client as it is.
@@ -43,6 +46,10 @@ class CalibrationError(SetupError):
     """The images given cannot support the threshold asked for."""
 
 
+class QuarantineError(SetupError):
+    """The quarantine cannot be opened, or does not hold what is asked for."""
+
+
 class RequestError(OodgateError):
     """A request that gets a problem document instead of a prediction."""
 
@@ -64,16 +71,40 @@ class MalformedMultipart(RequestError):
     status, code, title = 400, "malformed_multipart", "Malformed multipart body"
 
 
+class MalformedInference(RequestError):
+    """The body of a v2 inference request is not JSON, or its tensors are not those that the model takes."""
+
+    status, code, title = 400, "malformed_inference", "Malformed inference request"
+
+
+class ReloadDisabled(RequestError):
+    """Models are not loaded and unloaded over HTTP unless the operator allows it."""
+
+    status, code, title = 403, "reload_disabled", "Reload disabled"
+
+
 class NotFound(RequestError):
     """No endpoint has this path."""
 
     status, code, title = 404, "not_found", "Not found"
 
 
+class ModelNotFound(RequestError):
+    """No model has this name, or the model is not served in this version."""
+
+    status, code, title = 404, "model_not_found", "Model not found"
+
+
 class MethodNotAllowed(RequestError):
     """The endpoint does not answer to this method."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class LoadInProgress(RequestError):
+    """The model is being loaded or unloaded by another request."""
+
+    status, code, title = 409, "load_in_progress", "Load in progress"
 
 
 class TooManyBytes(RequestError):
@@ -100,10 +131,22 @@ class NotAnImageType(RequestError):
     status, code, title = 415, "not_an_image_type", "Not an image type"
 
 
+class CompressedBody(RequestError):
+    """The body is compressed, and its size cannot be limited before it is read."""
+
+    status, code, title = 415, "compressed_body", "Compressed body"
+
+
 class InvalidParameter(RequestError):
     """A query parameter is out of its range."""
 
     status, code, title = 422, "invalid_parameter", "Invalid parameter"
+
+
+class LoadFailed(RequestError):
+    """The bundle in the model's folder is not fit to be served; what was served before still is."""
+
+    status, code, title = 422, "load_failed", "Load failed"
 
 
 class QueueFull(RequestError):
@@ -136,6 +179,20 @@ class Draining(RequestError):
     """The service is stopping and takes no new work."""
 
     status, code, title = 503, "draining", "Draining"
+    retry_after_s = 5
+
+
+class ModelUnavailable(RequestError):
+    """The model's bundle could not be loaded, or is being loaded."""
+
+    status, code, title = 503, "model_unavailable", "Model unavailable"
+    retry_after_s = 5
+
+
+class ModelUnloaded(RequestError):
+    """The operator has unloaded the model."""
+
+    status, code, title = 503, "model_unloaded", "Model unloaded"
     retry_after_s = 5
 
 

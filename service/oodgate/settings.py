@@ -26,7 +26,17 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OODGATE_", frozen=True, extra="forbid")
 
-    bundle: Path = Field(Path("models/cifar10-resnet9"), description="Folder of the bundle to serve.")
+    bundle: Path = Field(
+        Path("models/cifar10-resnet9"), description="Folder of the bundle to serve; it gives the default model."
+    )
+    models: Path | None = Field(
+        None, description="Folder of bundles, each served by its name; the bundle's default is left out then."
+    )
+    default_model: str = Field(
+        "",
+        description="Name of the model that answers where none is named; the bundle's, or the only one, if not given.",
+    )
+    allow_reload: bool = Field(False, description="Let clients load and unload models over HTTP.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
 
@@ -71,6 +81,11 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError(f"unknown format {', '.join(sorted(unknown))}; choose from {', '.join(IMAGE_TYPES)}")
         return value
+
+    @property
+    def serves_bundle(self) -> bool:
+        """Whether `bundle` is served: where it was given, and where `models` was not."""
+        return self.models is None or "bundle" in self.model_fields_set
 
     @cached_property
     def formats(self) -> tuple[str, ...]:

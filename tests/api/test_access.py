@@ -34,6 +34,10 @@ def client(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         ("GET", "/docs", 200),
         ("GET", "/openapi.json", 200),
         ("GET", "/unknown", 404),
+        ("GET", "/v1/models/unknown", 404),
+        ("GET", "/v2", 200),
+        ("GET", "/v2/unknown", 404),
+        ("POST", "/v2/models/tiny/infer", 400),
     ],
 )
 def test_every_answer_carries_an_id_of_its_own(client: httpx.Client, method: str, path: str, status: int) -> None:

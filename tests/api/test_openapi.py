@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -75,30 +77,91 @@ def test_every_reference_leads_to_a_schema(document: dict[str, Any]) -> None:
 
 def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
     names = {"predict", "predict_batch", "model", "healthz", "readyz", "metrics"}
+    names |= {
+        "models",
+        "describe_model",
+        "predict_with_model",
+        "predict_batch_with_model",
+        "load_model",
+        "unload_model",
+    }
+    names |= {"v2_server", "v2_live", "v2_ready", "v2_model", "v2_model_ready", "v2_infer"}
+    names |= {"v2_model_version", "v2_model_version_ready", "v2_infer_version"}
     assert set(operations(document)) == names
     assert sum(len(path) for path in document["paths"].values()) == len(names)
+
+
+PREDICT = {"400", "413", "415", "422", "429", "500", "503", "504"}
+BATCH = {"400", "413", "415", "422", "500", "503"}
+INFER = {"400", "404", "413", "415", "429", "500", "503", "504"}
+
+
+def documented(document: dict[str, Any], operation: str, statuses: set[str], content: dict[str, Any]) -> None:
+    """Hold an operation to its error statuses, their form and the header that tells when to come back."""
+    answers = operations(document)[operation]["responses"]
+    assert set(answers) == {"200", *statuses}
+    for status in statuses:
+        assert answers[status]["content"] == content
+        assert ("Retry-After" in answers[status].get("headers", {})) == (status in ("429", "503"))
 
 
 @pytest.mark.parametrize(
     ("operation", "statuses"),
     [
-        ("predict", {"400", "413", "415", "422", "429", "500", "503", "504"}),
-        ("predict_batch", {"400", "413", "415", "422", "500", "503"}),
+        ("predict", PREDICT),
+        ("predict_batch", BATCH),
+        ("predict_with_model", PREDICT | {"404"}),
+        ("predict_batch_with_model", BATCH | {"404"}),
+        ("models", set()),
+        ("model", {"503"}),
+        ("describe_model", {"404", "503"}),
+        ("load_model", {"403", "404", "409", "422", "500", "503"}),
+        ("unload_model", {"403", "404", "409", "500", "503"}),
         ("readyz", {"503"}),
         ("healthz", set()),
-        ("model", set()),
         ("metrics", set()),
     ],
 )
-def test_problems_are_documented_with_their_codes(document: dict[str, Any], operation: str, statuses: set[str]) -> None:
-    problems = {
-        status: answer for status, answer in operations(document)[operation]["responses"].items() if status != "200"
-    }
-    assert set(problems) == statuses
-    for status, answer in problems.items():
-        assert answer["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        assert ("Retry-After" in answer.get("headers", {})) == (status in ("429", "503"))
-    assert all("`invalid_image`" in answer["description"] for status, answer in problems.items() if status == "400")
+def test_problems_are_documented_by_status(document: dict[str, Any], operation: str, statuses: set[str]) -> None:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    documented(document, operation, statuses, content)
+
+
+@pytest.mark.parametrize(
+    ("operation", "statuses"),
+    [
+        ("v2_server", set()),
+        ("v2_live", set()),
+        ("v2_ready", {"503"}),
+        ("v2_model", {"404", "503"}),
+        ("v2_model_version", {"404", "503"}),
+        ("v2_model_ready", {"404", "503"}),
+        ("v2_model_version_ready", {"404", "503"}),
+        ("v2_infer", INFER),
+        ("v2_infer_version", INFER),
+    ],
+)
+def test_errors_of_the_inference_protocol_are_documented_by_status(
+    document: dict[str, Any], operation: str, statuses: set[str]
+) -> None:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/InferenceError"}}}
+    documented(document, operation, statuses, content)
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "codes"),
+    [
+        ("predict", "400", {"invalid_image", "malformed_multipart"}),
+        ("predict_batch", "400", {"malformed_multipart"}),
+        ("predict_with_model", "503", {"not_ready", "draining", "model_unavailable", "model_unloaded"}),
+        ("load_model", "422", {"load_failed"}),
+        ("v2_infer", "400", {"invalid_image", "malformed_inference"}),
+    ],
+)
+def test_a_documented_status_names_its_codes(
+    document: dict[str, Any], operation: str, status: str, codes: set[str]
+) -> None:
+    assert set(re.findall(r"`(\w+)`", operations(document)[operation]["responses"][status]["description"])) == codes
 
 
 def test_bodies_are_documented_as_the_endpoints_read_them(document: dict[str, Any]) -> None:
@@ -107,6 +170,9 @@ def test_bodies_are_documented_as_the_endpoints_read_them(document: dict[str, An
     assert one["multipart/form-data"]["schema"]["required"] == ["file"]
     assert set(many) == {"multipart/form-data"}
     assert many["multipart/form-data"]["schema"]["required"] == ["files"]
+    inference = operations(document)["v2_infer"]["requestBody"]["content"]["application/json"]["schema"]
+    assert inference["required"] == ["inputs"]
+    assert inference["properties"]["inputs"]["items"]["properties"]["name"]["enum"] == ["image", "pixels"]
 
 
 def test_a_generated_client_predicts_with_typed_answers(client: httpx.Client, generated: Load) -> None:
@@ -157,5 +223,31 @@ def test_a_generated_client_predicts_batches(client: httpx.Client, generated: Lo
 
 def test_a_generated_client_asks_for_the_model(client: httpx.Client, generated: Load) -> None:
     with generated("client").Client(base_url=str(client.base_url)) as typed:
-        described = generated("api.operate.model").sync(client=typed)
+        described = generated("api.models.model").sync(client=typed)
     assert described.to_dict() == client.get("/v1/model").json()
+
+
+def test_a_generated_client_speaks_to_a_model_by_its_name(client: httpx.Client, generated: Load) -> None:
+    types, models = generated("types"), generated("models")
+    raw = read_prediction(predict(client, PNG))
+    with generated("client").Client(base_url=str(client.base_url)) as typed:
+        listed = generated("api.models.models").sync(client=typed)
+        answer = generated("api.predict.predict_with_model").sync(
+            "tiny", client=typed, body=types.File(payload=BytesIO(PNG))
+        )
+        unknown = generated("api.models.describe_model").sync("other", client=typed)
+    assert [(model.name, model.state, model.default) for model in listed.models] == [("tiny", "ready", True)]
+    assert answer.ood.to_dict() == raw.ood.model_dump()
+    assert isinstance(unknown, models.Problem)
+    assert unknown.code == "model_not_found"
+
+
+def test_a_generated_client_infers(client: httpx.Client, generated: Load) -> None:
+    raw = read_prediction(predict(client, PNG))
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [b64encode(PNG).decode()]}
+    body = generated("models").V2InferInferenceRequest.from_dict({"inputs": [tensor]})
+    with generated("client").Client(base_url=str(client.base_url)) as typed:
+        answer = generated("api.inference.v2_infer").sync("tiny", client=typed, body=body)
+    scores = {output.name: output.data for output in answer.outputs}
+    assert scores["ood_score"] == [raw.ood.score]
+    assert scores["class"] == [raw.predictions[0].class_name]

@@ -18,7 +18,8 @@ from oodgate.observability.metrics import P_VALUE_EDGES
 
 IMAGES = 12
 MODEL = {"model": "tiny", "version": "1"}
-ROUTES = {"/v1/predict", "/v1/predict/batch", "/v1/model", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"}
+ROUTES = {"/v1/predict", "/v1/predict/batch", "/v1/model", "/v1/models", "/v1/models/{name}", "/v2/models/{name}/infer"}
+ROUTES |= {"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"}
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,23 @@ def test_every_stage_of_every_image_is_timed(samples: Samples) -> None:
     assert value(samples, "batch_size_sum") == IMAGES
 
 
+def test_what_belongs_to_a_model_is_labelled_with_it(samples: Samples) -> None:
+    own = (
+        "predictions_",
+        "class_predictions_",
+        "ood_",
+        "batch_size",
+        "queue_depth",
+        "worker_up",
+        "drift_",
+        "model_info",
+    )
+    for name, pairs in samples:
+        labels = {key: label for key, label in pairs if key in MODEL}
+        if name.startswith("oodgate_"):
+            assert labels == (MODEL if name.removeprefix("oodgate_").startswith(own) else {}), name
+
+
 def test_gauges_tell_the_state_of_the_service(samples: Samples, bundle: Bundle) -> None:
     assert value(samples, "ood_threshold") == pytest.approx(bundle.calibration.threshold)
     assert value(samples, "worker_up") == 1
@@ -166,6 +184,8 @@ def test_metrics_come_as_openmetrics_where_they_are_asked_for(client: httpx.Clie
 def test_routes_of_labels_are_those_of_the_service(client: httpx.Client) -> None:
     for path in ("/docs", "/openapi.json", "/healthz", "/readyz", "/v1/model", "/.env", "/v1/predict/1", "/docs/x"):
         client.get(path)
+    for path in ("/v1/models", "/v1/models/a", "/v1/models/b", "/v2/models/a/infer", "/v2/x"):
+        client.get(path)
     found = {labels["route"] for _, pairs in scrape(client) if "route" in (labels := dict(pairs))}
     assert found <= ROUTES | {"other"}
 
@@ -186,6 +206,8 @@ def test_the_model_is_described_as_in_its_bundle(client: httpx.Client, bundle: B
     assert described.threshold == calibration.threshold
     assert described.guarantee.model_dump() == calibration.guarantee.model_dump()
     assert (described.device, described.precision, described.measures) == ("cpu", "float32", {})
+    assert (described.engine, described.notices) == (manifest.engine, list(manifest.notices))
+    assert described.temperature == calibration.temperature
 
 
 def test_the_documentation_page_shows_the_document(client: httpx.Client) -> None:

@@ -65,7 +65,7 @@ def test_one_prediction_takes_one_file(client: httpx.Client, count: int) -> None
     read_problem(client.post("/v1/predict", files=parts), 413, "too_many_files")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/predict/other", "/v2/predict", "/%2e%2e/etc/passwd", "/a%0Ab"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/predict/other", "/v3/predict", "/%2e%2e/etc/passwd", "/a%0Ab"])
 def test_a_path_without_endpoint_is_not_found(client: httpx.Client, path: str) -> None:
     read_problem(client.get(path), 404, "not_found")
 

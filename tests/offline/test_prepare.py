@@ -109,7 +109,7 @@ def test_a_chosen_gate_serves_and_its_report_says_why(automatic: Prepared, split
     calibrated = calibrate(
         automatic.bundle, splits.calibrate, CalibrationPlan(automatic.scorer, device="cpu"), lambda count: None
     )
-    record = account_of(automatic, calibrated)
+    record = account_of(automatic, calibrated, {})
     write_bundle(tmp_path, with_evidence(calibrated.bundle, automatic), report_of(record))
     loaded = load_bundle(tmp_path)
     records = predict_paths(Gate(loaded, "cpu"), list(splits.calibrate.paths), lambda count: None)

@@ -9,7 +9,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from oodgate.api.handlers import problem_response
+from oodgate.api.handlers import error_response
 from oodgate.errors import Draining, RequestError
 from oodgate.observability.metrics import Metrics
 
@@ -47,7 +47,7 @@ class AccessMiddleware:
         async def answer_instead(error: RequestError) -> None:
             if status == 0:
                 self._metrics.refused.labels(error.code).inc()
-                await problem_response(error, request_id)(scope, receive, send_with_id)
+                await error_response(error, scope["path"], request_id)(scope, receive, send_with_id)
 
         try:
             with self._metrics.in_flight.track_inprogress():

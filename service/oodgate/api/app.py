@@ -1,4 +1,4 @@
-"""The application, assembled: gate, metrics, batcher, predictor, routes, handlers."""
+"""The application, assembled: metrics, routes, handlers around the models."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,34 +6,26 @@ from contextlib import asynccontextmanager
 import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from starlette.concurrency import run_in_threadpool
 
 from oodgate import __version__
-from oodgate.api import ops, predict
+from oodgate.api import inference_v2, models, ops, predict
 from oodgate.api.access import AccessMiddleware
+from oodgate.api.documentation import without_validation_errors
 from oodgate.api.handlers import add_handlers
-from oodgate.api.predictor import Predictor
-from oodgate.batching import Batcher, BatchLimits
-from oodgate.gate import Gate, Pixels, Verdict
+from oodgate.api.repository import Repository
 from oodgate.observability.metrics import Metrics
-from oodgate.settings import Settings
 
 log = structlog.stdlib.get_logger("oodgate")
 
 
-def create_app(settings: Settings, gate: Gate) -> FastAPI:
-    """The service for one gate; the worker runs from start-up to shut-down of the application."""
-    metrics = create_metrics(gate)
-    batcher = create_batcher(settings, gate, metrics)
-    predictor = Predictor(settings, gate, batcher, metrics)
-    metrics.watch_worker(lambda: batcher.alive, lambda: batcher.depth)
+def create_app(repository: Repository) -> FastAPI:
+    """The service for the models; their workers end when the application shuts down."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        batcher.start()
-        log.info("ready", model=gate.manifest.name, version=gate.manifest.version, device=str(gate.model.device))
+        log.info("ready", default=repository.default, models=[entry.name for entry in repository.entries])
         yield
-        await run_in_threadpool(predictor.close)
+        await repository.close()
         log.info("stopped")
 
     app = FastAPI(
@@ -43,40 +35,20 @@ def create_app(settings: Settings, gate: Gate) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.state.predictor = predictor
-    app.include_router(predict.router)
-    app.include_router(ops.router)
-    app.add_middleware(AccessMiddleware, metrics=metrics)
-    add_handlers(app)
+    app.state.repository = repository
+    for part in (predict, models, inference_v2, ops):
+        app.include_router(part.router)
+    app.add_middleware(AccessMiddleware, metrics=repository.metrics)
+    add_handlers(app, repository.metrics)
+    document = app.openapi
+    app.openapi = lambda: without_validation_errors(document())  # type: ignore[method-assign]
     return app
 
 
-def create_batcher(settings: Settings, gate: Gate, metrics: Metrics) -> Batcher[Pixels, Verdict]:
-    """The queue and worker in front of the gate."""
-    return Batcher(
-        gate.judge,
-        BatchLimits(settings.max_batch, settings.max_wait_ms / 1000, settings.max_queue),
-        on_batch=metrics.batch_size.observe,
-        on_failure=lambda error: log.error("a batch failed", exc_info=error),
-        on_death=lambda error: log.critical("the worker ended", exc_info=error),
-    )
-
-
-def create_metrics(gate: Gate) -> Metrics:
+def create_metrics() -> Metrics:
     """Metrics in a registry of their own, beside those of the process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    metrics = Metrics(registry, gate.calibration_scores)
-    metrics.threshold.set(gate.calibration.threshold)
-    metrics.model_info.info(
-        {
-            "model": gate.manifest.name,
-            "version": gate.manifest.version,
-            "scorer": gate.calibration.scorer.name,
-            "device": gate.model.device.type,
-            "precision": gate.model.precision,
-        }
-    )
-    return metrics
+    return Metrics(registry)

@@ -2,9 +2,40 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+
+from oodgate import errors
 from oodgate.api.handlers import PROBLEM_JSON
+from oodgate.api.inference_schemas import InferenceError, InferenceRequest
 from oodgate.errors import RequestError
 from oodgate.settings import IMAGE_TYPES
+
+Problems = tuple[type[RequestError], ...]
+Responses = dict[int | str, dict[str, Any]]
+
+NOT_SERVED: Problems = (errors.NotReady, errors.ModelUnavailable, errors.ModelUnloaded)
+NOT_READY: Problems = (*NOT_SERVED, errors.Draining)
+BATCH_PROBLEMS: Problems = (
+    *(errors.MalformedMultipart, errors.TooManyBytes, errors.TooManyFiles, errors.NotAnImageType),
+    *(errors.InvalidParameter, RequestError),
+    *NOT_READY,
+)
+IMAGE_PROBLEMS: Problems = (
+    *(errors.InvalidImage, errors.TooManyPixels, errors.QueueFull),
+    *(errors.InferenceFailed, errors.DeadlinePassed),
+)
+PREDICT_PROBLEMS: Problems = (*BATCH_PROBLEMS, *IMAGE_PROBLEMS)
+NAMED_MODEL_PROBLEMS: Problems = (errors.ModelNotFound,)
+RELOAD_PROBLEMS: Problems = (
+    *(errors.ReloadDisabled, errors.ModelNotFound, errors.LoadInProgress, errors.Draining),
+    RequestError,
+)
+INFERENCE_PROBLEMS: Problems = (
+    *(errors.MalformedInference, errors.ModelNotFound, errors.TooManyBytes, errors.TooManyFiles),
+    *(errors.CompressedBody, RequestError),
+    *IMAGE_PROBLEMS,
+    *NOT_READY,
+)
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -22,22 +53,64 @@ def batch_request_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def inference_request_body() -> dict[str, Any]:
+    """A v2 inference request in its JSON form."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _inlined(InferenceRequest)}}}}
+
+
+def problems(*kinds: type[RequestError]) -> Responses:
     """The problems that an endpoint answers, by status, with their stable codes."""
-    return {status: _problem(status) for status in statuses}
+    reference = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: _described(status, kinds) | {"content": reference} for status in _statuses(kinds)}
+
+
+def inference_errors(*kinds: type[RequestError]) -> Responses:
+    """The errors that an endpoint of the v2 protocol answers, by status."""
+    return {status: _described(status, kinds) | {"model": InferenceError} for status in _statuses(kinds)}
+
+
+def without_validation_errors(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document without the 422 that FastAPI adds for every parameter, in a form of its own.
+
+    A name in a path is any text, and the endpoints with other parameters document their own 422.
+    """
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document
+
+
+def _statuses(kinds: Problems) -> list[int]:
+    return sorted({kind.status for kind in kinds})
+
+
+def _described(status: int, kinds: Problems) -> dict[str, Any]:
+    own = [kind for kind in kinds if kind.status == status]
+    answer: dict[str, Any] = {"description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in own)}
+    if any(kind.retry_after_s is not None for kind in own):
+        answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait"}}
+    return answer
 
 
 def _form(name: str, title: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"schema": {"type": "object", "title": title, "required": [name], "properties": {name: schema}}}
 
 
-def _problem(status: int) -> dict[str, Any]:
-    kinds: list[type[RequestError]] = [RequestError, *RequestError.__subclasses__()]
-    errors = [kind for kind in kinds if kind.status == status]
-    answer: dict[str, Any] = {
-        "description": "; ".join(f"`{error.code}`: {error.title}" for error in errors),
-        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    if any(error.retry_after_s is not None for error in errors):
-        answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait"}}
-    return answer
+def _inlined(model: type[BaseModel]) -> Any:
+    """The JSON schema of a model with every reference replaced by what it leads to."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolved(child) for child in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return resolved(definitions[node["$ref"].rpartition("/")[2]])
+        return {name: resolved(child) for name, child in node.items()}
+
+    return resolved(schema)

@@ -1,5 +1,7 @@
 """Errors -> problem documents (RFC 9457). The one place where a domain error becomes an HTTP answer."""
 
+import re
+
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -7,8 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from oodgate.errors import InvalidParameter, MethodNotAllowed, NotFound, RequestError
+from oodgate.observability.metrics import Metrics
 
 PROBLEM_JSON = "application/problem+json"
+_INFERENCE_PROTOCOL = re.compile(r"/v2(/|$)")
 
 
 def problem(error: RequestError, request_id: str) -> dict[str, object]:
@@ -23,20 +27,21 @@ def problem(error: RequestError, request_id: str) -> dict[str, object]:
     }
 
 
-def problem_response(error: RequestError, request_id: str) -> Response:
-    """The HTTP answer of an error."""
+def error_response(error: RequestError, path: str, request_id: str) -> Response:
+    """The HTTP answer of an error: a problem document, below /v2 what the Open Inference Protocol says."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if _INFERENCE_PROTOCOL.match(path):
+        return Response(orjson.dumps({"error": str(error)}), error.status, headers, "application/json")
     return Response(orjson.dumps(problem(error, request_id)), error.status, headers, PROBLEM_JSON)
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Answer every expected error of the app with its problem document."""
+def add_handlers(app: FastAPI, metrics: Metrics) -> None:
+    """Answer every expected error of the app in the form of its path, and count it."""
 
     async def on_request_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError)  # noqa: S101 - registered for this class
-        metrics = request.app.state.predictor.metrics
         metrics.refused.labels(error.code).inc()
-        return problem_response(error, request.state.request_id)
+        return error_response(error, request.scope["path"], request.state.request_id)
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class

@@ -1,34 +1,14 @@
-"""What operators and their tools ask: the model, health, readiness, metrics."""
+"""What operators and their tools ask: health, readiness, metrics."""
 
 from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from starlette.responses import Response
 
-from oodgate.api.documentation import problems
-from oodgate.api.predictor import Predictor
-from oodgate.api.schemas import Health, ModelDescription
+from oodgate.api.documentation import NOT_READY, problems
+from oodgate.api.repository import Models
+from oodgate.api.schemas import Health
 
 router = APIRouter(tags=["operate"])
-
-
-@router.get("/v1/model", operation_id="model", response_model=ModelDescription)
-async def model(request: Request) -> dict[str, object]:
-    """The model that is served: classes, preprocessing, score, threshold and what it promises."""
-    gate = request.app.state.predictor.gate
-    manifest, calibration = gate.manifest, gate.calibration
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "classes": manifest.classes,
-        "preprocessing": manifest.preprocessing.model_dump(),
-        "scorer": calibration.scorer.name,
-        "w": calibration.scorer.w,
-        "threshold": calibration.threshold,
-        "guarantee": calibration.guarantee.model_dump(),
-        "device": str(gate.model.device),
-        "precision": gate.model.precision,
-        "measures": manifest.measures,
-    }
 
 
 @router.get("/healthz", operation_id="healthz", response_model=Health)
@@ -37,11 +17,10 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", operation_id="readyz", response_model=Health, responses=problems(503))
-async def readyz(request: Request) -> dict[str, str]:
-    """The model is loaded, its worker is alive, and the service is not stopping."""
-    predictor: Predictor = request.app.state.predictor
-    predictor.check_ready()
+@router.get("/readyz", operation_id="readyz", response_model=Health, responses=problems(*NOT_READY))
+async def readyz(models: Models) -> dict[str, str]:
+    """The default model is loaded, its worker is alive, and the service is not stopping."""
+    models.check_ready(models.default)
     return {"status": "ok"}
 
 
@@ -51,7 +30,7 @@ async def readyz(request: Request) -> dict[str, str]:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(request: Request) -> Response:
+async def metrics(request: Request, models: Models) -> Response:
     """Prometheus metrics, in the text or the OpenMetrics format."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(request.app.state.predictor.metrics.registry), headers={"Content-Type": content_type})
+    return Response(encode(models.metrics.registry), headers={"Content-Type": content_type})

@@ -1,11 +1,11 @@
 """POST an image, get its classes, its out-of-distribution score and a decision. Start reading here.
 
-From top to bottom: the two endpoints, then the steps that they name.
+From top to bottom: the endpoints, then the steps that they name.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from functools import partial
+from typing import Annotated
 
 import orjson
 import structlog
@@ -13,93 +13,123 @@ from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
-from oodgate.api.documentation import batch_request_body, image_request_body, problems
+from oodgate.api import render
+from oodgate.api.documentation import (
+    BATCH_PROBLEMS,
+    NAMED_MODEL_PROBLEMS,
+    PREDICT_PROBLEMS,
+    batch_request_body,
+    image_request_body,
+    problems,
+)
 from oodgate.api.handlers import problem
+from oodgate.api.leaving import unless_client_leaves
 from oodgate.api.limits import check_file_type, read_file, read_files, read_image
-from oodgate.api.predictor import Document, Predictor
+from oodgate.api.predictor import OpenPicture, Predictor
+from oodgate.api.render import Document
+from oodgate.api.repository import Models
 from oodgate.api.schemas import BatchPrediction, Prediction
-from oodgate.errors import ClientLeft, RequestError
+from oodgate.errors import RequestError
+from oodgate.images.decode import decode
+from oodgate.settings import Settings
 
 router = APIRouter(tags=["predict"])
 
 TopK = Annotated[int, Query(ge=1, le=1000, description="How many of the most probable classes to return.")]
-Returned = TypeVar("Returned")
 
 
 @router.post(
     "/v1/predict",
     operation_id="predict",
     response_model=Prediction,
-    responses=problems(400, 413, 415, 422, 429, 500, 503, 504),
+    responses=problems(*PREDICT_PROBLEMS),
     openapi_extra=image_request_body(),
 )
-async def predict(request: Request, top_k: TopK = 5) -> Response:
+async def predict(request: Request, models: Models, top_k: TopK = 5) -> Response:
     """Classify one image and decide whether it belongs to the classifier's world.
 
-    The body is the image file itself, or multipart with one part `file`.
+    The body is the image file itself, or multipart with one part `file`. The default model answers.
     """
-    predictor: Predictor = request.app.state.predictor
-    data = await read_image(request, predictor.settings)
-    work = predictor.predict(data, top_k, request.state.request_id)
-    prediction = await unless_client_leaves(request, work)
-    structlog.contextvars.bind_contextvars(decision=prediction["decision"])
-    return Response(orjson.dumps(prediction), media_type="application/json")
+    return await answer_image(request, models, models.default, top_k)
 
 
 @router.post(
     "/v1/predict/batch",
     operation_id="predict_batch",
     response_model=BatchPrediction,
-    responses=problems(400, 413, 415, 422, 500, 503),
+    responses=problems(*BATCH_PROBLEMS),
     openapi_extra=batch_request_body(),
 )
-async def predict_batch(request: Request, top_k: TopK = 5) -> Response:
+async def predict_batch(request: Request, models: Models, top_k: TopK = 5) -> Response:
     """Classify many images; a file that cannot be answered gets a problem in its place, the others their answers.
 
-    The body is multipart with parts `files`.
+    The body is multipart with parts `files`. The default model answers.
     """
-    predictor: Predictor = request.app.state.predictor
-    predictor.check_ready()
-    files = await read_files(request, predictor.settings)
-    work = predict_files(predictor, files, top_k, request.state.request_id)
-    results = await unless_client_leaves(request, work)
+    return await answer_batch(request, models, models.default, top_k)
+
+
+@router.post(
+    "/v1/models/{name}/predict",
+    operation_id="predict_with_model",
+    response_model=Prediction,
+    responses=problems(*PREDICT_PROBLEMS, *NAMED_MODEL_PROBLEMS),
+    openapi_extra=image_request_body(),
+)
+async def predict_with_model(request: Request, models: Models, name: str, top_k: TopK = 5) -> Response:
+    """Classify one image with the model of this name; everything else is as for `/v1/predict`."""
+    return await answer_image(request, models, name, top_k)
+
+
+@router.post(
+    "/v1/models/{name}/predict/batch",
+    operation_id="predict_batch_with_model",
+    response_model=BatchPrediction,
+    responses=problems(*BATCH_PROBLEMS, *NAMED_MODEL_PROBLEMS),
+    openapi_extra=batch_request_body(),
+)
+async def predict_batch_with_model(request: Request, models: Models, name: str, top_k: TopK = 5) -> Response:
+    """Classify many images with the model of this name; everything else is as for `/v1/predict/batch`."""
+    return await answer_batch(request, models, name, top_k)
+
+
+async def answer_image(request: Request, models: Models, name: str, top_k: int) -> Response:
+    """The prediction of the one image of a request."""
+    models.check_ready(name)
+    data = await read_image(request, models.settings)
+    with models.lease(name) as predictor:
+        judged = await unless_client_leaves(request, predictor.judge(file_picture(data, models.settings)))
+    document = render.prediction(judged, predictor.gate, top_k, request.state.request_id)
+    structlog.contextvars.bind_contextvars(decision=document["decision"])
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
+async def answer_batch(request: Request, models: Models, name: str, top_k: int) -> Response:
+    """The predictions or problems of the files of a request, in order; one version of the model answers all."""
+    models.check_ready(name)
+    files = await read_files(request, models.settings)
+    ids = [f"{request.state.request_id}/{position}" for position in range(len(files))]
+    with models.lease(name) as predictor:
+        work = asyncio.gather(
+            *(predict_file(models, predictor, file, top_k, id_) for file, id_ in zip(files, ids, strict=True))
+        )
+        results = await unless_client_leaves(request, work)
     return Response(orjson.dumps({"results": results}), media_type="application/json")
 
 
-async def predict_files(predictor: Predictor, files: list[UploadFile], top_k: int, request_id: str) -> list[Document]:
-    """The predictions or problems of the files of a batch, in order."""
-    ids = (f"{request_id}/{position}" for position in range(len(files)))
-    return await asyncio.gather(
-        *(predict_file(predictor, file, top_k, id_) for file, id_ in zip(files, ids, strict=True))
-    )
-
-
-async def predict_file(predictor: Predictor, file: UploadFile, top_k: int, prediction_id: str) -> Document:
+async def predict_file(
+    models: Models, predictor: Predictor, file: UploadFile, top_k: int, prediction_id: str
+) -> Document:
     """The prediction or the problem of one file of a batch."""
     try:
-        check_file_type(file, predictor.settings)
-        data = await read_file(file, predictor.settings.max_bytes)
-        return await predictor.predict(data, top_k, prediction_id)
+        check_file_type(file, models.settings)
+        data = await read_file(file, models.settings.max_bytes)
+        judged = await predictor.judge(file_picture(data, models.settings))
+        return render.prediction(judged, predictor.gate, top_k, prediction_id)
     except RequestError as error:
-        predictor.metrics.refused.labels(error.code).inc()
+        models.metrics.refused.labels(error.code).inc()
         return problem(error, prediction_id)
 
 
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, Returned]) -> Returned:
-    """The result of the work, which is given up when the client closes the connection."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(client_leaves(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeft("the client left before its answer was ready")
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def client_leaves(request: Request) -> None:
-    """Return when the client has closed the connection; the body has been read before."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def file_picture(data: bytes, settings: Settings) -> OpenPicture:
+    """What decodes an image file, within the limits of one image."""
+    return partial(decode, data, settings.max_pixels, settings.formats)

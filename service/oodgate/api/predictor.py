@@ -1,76 +1,123 @@
-"""Bytes of one image -> its answer: decode in a thread, wait for the batcher, record, render."""
+"""One version of one model at work: picture -> pixels in a thread, wait for the batcher, count."""
 
 import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from time import monotonic, perf_counter
 
-import numpy as np
+import structlog
+from PIL import Image
 
-from oodgate.batching import Answer, Batcher
-from oodgate.errors import DeadlinePassed, Draining, NotReady, QueueFull
+from oodgate.batching import Answer, Batcher, BatchLimits
+from oodgate.errors import DeadlinePassed, QueueFull
 from oodgate.gate import Gate, Pixels, Verdict
-from oodgate.images.decode import decode
 from oodgate.images.preprocess import preprocess
 from oodgate.observability.drift import DriftAlarm
-from oodgate.observability.metrics import Metrics
+from oodgate.observability.metrics import Metrics, ModelMetrics
 from oodgate.settings import Settings
 
-Document = dict[str, object]
+OpenPicture = Callable[[], Image.Image]
+"""What makes a picture of mode RGB, or raises the RequestError that says why there is none; runs in a thread."""
 
 _ABANDON_AFTER_S = 1.0
+_ASK_AGAIN_AFTER_S = 0.005
+
+log = structlog.stdlib.get_logger("oodgate")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict, and where its time went in milliseconds: decode, queue, forward, total."""
+
+    verdict: Verdict
+    timing_ms: dict[str, float]
 
 
 class Predictor:
-    """The path of one image through the service."""
+    """A gate behind its queue and worker, its drift alarm and its metrics."""
 
-    def __init__(self, settings: Settings, gate: Gate, batcher: Batcher[Pixels, Verdict], metrics: Metrics) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, gate: Gate, decoders: Executor, metrics: Metrics) -> None:
+        """Start the worker and expose the model's metrics; `decoders` open and preprocess the pictures."""
         self.gate = gate
-        self.batcher = batcher
-        self.metrics = metrics
-        self.draining = False
-        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="oodgate-decode")
+        self._settings = settings
+        self._decoders = decoders
+        self._metrics = metrics
+        self._own_metrics = describing_metrics(gate)
+        self._batcher = create_batcher(settings, gate, self._own_metrics)
         self._drift = DriftAlarm(gate.calibration.guarantee.alpha, settings.drift_false_alarms)
-        self._waiting = 0
-        self._model: Document = {"name": gate.manifest.name, "version": gate.manifest.version}
+        self._waiting = 0  # images
+        self._users = 0  # requests
+        self._unused = asyncio.Event()
+        self._start()
 
-    async def predict(self, data: bytes, top_k: int, prediction_id: str) -> Document:
+    async def judge(self, open_picture: OpenPicture) -> Judged:
         """Answer one image; raises the RequestError that says why there is no answer."""
         start = perf_counter()
-        deadline = monotonic() + self.settings.deadline_ms / 1000
+        deadline = monotonic() + self._settings.deadline_ms / 1000
         with self._place():
             try:
-                async with asyncio.timeout(self.settings.deadline_ms / 1000):
-                    pixels, decode_ms = await self._decode(data)
-                    answer = await asyncio.wrap_future(self.batcher.submit(pixels, deadline))
+                async with asyncio.timeout(self._settings.deadline_ms / 1000):
+                    pixels, decode_ms = await self._open(open_picture)
+                    answer = await asyncio.wrap_future(self._batcher.submit(pixels, deadline))
             except TimeoutError as error:
-                raise DeadlinePassed(f"there was no answer within {self.settings.deadline_ms:g} ms") from error
-        self._record(answer, decode_ms)
-        document = self._render(answer.result, top_k, prediction_id)
+                raise DeadlinePassed(f"there was no answer within {self._settings.deadline_ms:g} ms") from error
+        self._count(answer, decode_ms)
         timing = {"decode": decode_ms, "queue": answer.queue_ms, "forward": answer.result.forward_ms}
-        timing["total"] = 1000 * (perf_counter() - start)
-        return document | {"timing_ms": {stage: round(ms, 3) for stage, ms in timing.items()}}
+        return Judged(answer.result, timing | {"total": 1000 * (perf_counter() - start)})
 
-    def check_ready(self) -> None:
-        """Raise Draining where the service is stopping, NotReady where its worker is not alive."""
-        if self.draining:
-            raise Draining("the service is stopping; send the request to another instance")
-        if not self.batcher.alive:
-            raise NotReady("the worker is not running; send the request to another instance")
+    @property
+    def alive(self) -> bool:
+        """Whether the worker runs."""
+        return self._batcher.alive
 
-    def close(self) -> None:
-        """End the threads. Every request has its answer by now; a forward that outlasted the drain is abandoned."""
-        self.batcher.drain()
-        self.batcher.join(_ABANDON_AFTER_S)
-        self._decoders.shutdown(cancel_futures=True)
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the model until the end of a request."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Wait until no request uses the model; nothing may hand it to a new one any more."""
+        while self._users:
+            self._unused.clear()
+            await self._unused.wait()
+
+    async def end(self) -> None:
+        """End the worker and the model's series; a forward that outlasted its requests is abandoned."""
+        self._batcher.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ABANDON_AFTER_S):
+                while not self.ended:
+                    await asyncio.sleep(_ASK_AGAIN_AFTER_S)
+        self._metrics.models.hide(self._own_metrics)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker has ended."""
+        return self._batcher.join(0)
+
+    def _start(self) -> None:
+        batcher, drift = self._batcher, self._drift  # not self, which would tie the metrics into a cycle with it
+        self._own_metrics.watch(
+            worker_up=lambda: batcher.alive,
+            queue_depth=lambda: batcher.depth,
+            drift_evidence=lambda: drift.evidence,
+            drift_alarm=lambda: drift.raised,
+        )
+        self._batcher.start()
+        self._metrics.models.show(self._own_metrics)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
         """Hold one of the places for images that are being decoded or wait, so that neither crowd can grow."""
-        self.check_ready()
-        places = self.settings.max_queue + self.settings.max_batch
+        places = self._settings.max_queue + self._settings.max_batch
         if self._waiting >= places:
             raise QueueFull(f"{places} images are waiting already; try again later")
         self._waiting += 1
@@ -79,54 +126,43 @@ class Predictor:
         finally:
             self._waiting -= 1
 
-    async def _decode(self, data: bytes) -> tuple[Pixels, float]:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode_now, data)
+    async def _open(self, open_picture: OpenPicture) -> tuple[Pixels, float]:
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, self._open_now, open_picture)
 
-    def _decode_now(self, data: bytes) -> tuple[Pixels, float]:
+    def _open_now(self, open_picture: OpenPicture) -> tuple[Pixels, float]:
         start = perf_counter()
-        picture = decode(data, self.settings.max_pixels, self.settings.formats)
-        return preprocess(picture, self.gate.manifest.preprocessing), 1000 * (perf_counter() - start)
+        pixels = preprocess(open_picture(), self.gate.manifest.preprocessing)
+        return pixels, 1000 * (perf_counter() - start)
 
-    def _record(self, answer: Answer[Verdict], decode_ms: float) -> None:
-        verdict, metrics, manifest = answer.result, self.metrics, self.gate.manifest
-        predicted = manifest.classes[int(verdict.probabilities.argmax())]
-        metrics.predictions.labels(manifest.name, manifest.version, decision(verdict)).inc()
-        metrics.class_predictions.labels(manifest.name, manifest.version, predicted, decision(verdict)).inc()
-        metrics.p_value.observe(verdict.p_value)
-        metrics.score.observe(verdict.score)
-        metrics.clamped.inc(verdict.clamped)
+    def _count(self, answer: Answer[Verdict], decode_ms: float) -> None:
+        verdict = answer.result
+        predicted = self.gate.manifest.classes[int(verdict.probabilities.argmax())]
+        self._own_metrics.count(predicted, decision(verdict), verdict.score, verdict.p_value, verdict.clamped)
         stages = {"decode": decode_ms, "queue": answer.queue_ms}
         stages |= {"forward": verdict.forward_ms, "score": verdict.score_ms}
         for stage, duration_ms in stages.items():
-            metrics.stage_duration.labels(stage).observe(duration_ms / 1000)
+            self._metrics.stage_duration.labels(stage).observe(duration_ms / 1000)
         self._drift.update(not verdict.accepted)
-        metrics.drift_evidence.set(self._drift.evidence)
-        metrics.drift_alarm.set(self._drift.raised)
 
-    def _render(self, verdict: Verdict, top_k: int, prediction_id: str) -> Document:
-        best = np.argsort(-verdict.probabilities, kind="stable")[:top_k].tolist()
-        calibration = self.gate.calibration
-        return {
-            "id": prediction_id,
-            "model": self._model,
-            "predictions": [
-                {
-                    "class": self.gate.manifest.classes[index],
-                    "index": index,
-                    "probability": float(verdict.probabilities[index]),
-                }
-                for index in best
-            ],
-            "decision": decision(verdict),
-            "ood": {
-                "scorer": calibration.scorer.name,
-                "score": verdict.score,
-                "threshold": calibration.threshold,
-                "p_value": verdict.p_value,
-                "w": calibration.scorer.w,
-                "terms": verdict.terms,
-            },
-        }
+
+def create_batcher(settings: Settings, gate: Gate, metrics: ModelMetrics) -> Batcher[Pixels, Verdict]:
+    """The queue and worker in front of the gate."""
+    return Batcher(
+        gate.judge,
+        BatchLimits(settings.max_batch, settings.max_wait_ms / 1000, settings.max_queue),
+        on_batch=metrics.batch_size.observe,
+        on_failure=lambda error: log.error("a batch failed", exc_info=error),
+        on_death=lambda error: log.critical("the worker ended", exc_info=error),
+    )
+
+
+def describing_metrics(gate: Gate) -> ModelMetrics:
+    """The metrics of the gate's model, with what can be said about it before the first image."""
+    manifest, calibration, model = gate.manifest, gate.calibration, gate.model
+    metrics = ModelMetrics(manifest.name, manifest.version, gate.calibration_scores)
+    metrics.threshold.set(calibration.threshold)
+    metrics.describe({"scorer": calibration.scorer.name, "device": model.device.type, "precision": model.precision})
+    return metrics
 
 
 def decision(verdict: Verdict) -> str:

@@ -14,7 +14,11 @@ class ClassProbability(_Document):
 
     class_name: str = Field(alias="class", description="Name of the class")
     index: int = Field(description="Position of the class in the network's output")
-    probability: float = Field(ge=0, le=1, description="Softmax of the logits")
+    probability: float = Field(ge=0, le=1, description="Softmax of the logits, divided by the temperature")
+    id: str | None = Field(None, description="The owner's id of the class, where the bundle has one")
+    parents: list[str] | None = Field(
+        None, description="What the class belongs to, where the bundle says, nearest first"
+    )
 
 
 class ModelName(_Document):
@@ -93,19 +97,40 @@ class GuaranteeDescription(_Document):
 
 
 class ModelDescription(_Document):
-    """The model that is served."""
+    """What a model is."""
 
     name: str
     version: str
     classes: list[str]
+    class_ids: list[str] | None = Field(None, description="The owner's ids of the classes, where the bundle has them")
+    parents: dict[str, str] | None = Field(None, description="What a name belongs to, where the bundle has a hierarchy")
     preprocessing: PreprocessingDescription
+    engine: str = Field(description="What runs the network's file")
+    notices: list[str] = Field(description="What the export had to warn of")
     scorer: str
     w: float | None
     threshold: float
+    temperature: float = Field(gt=0, description="Divides the logits before probabilities are taken")
     guarantee: GuaranteeDescription
     device: str
     precision: str
     measures: dict[str, object] = Field(description="Accuracy, FPR95 and AUROC as measured, in percent")
+
+
+class ModelStatus(_Document):
+    """Whether a model answers."""
+
+    name: str
+    version: str | None = Field(description="Null where the manifest cannot be read")
+    state: Literal["ready", "loading", "unavailable", "unloaded"]
+    default: bool = Field(description="Whether it answers where no model is named")
+    reason: str | None = Field(description="Why it is unavailable")
+
+
+class ModelList(_Document):
+    """Every model that the service knows."""
+
+    models: list[ModelStatus]
 
 
 class Health(_Document):

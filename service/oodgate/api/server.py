@@ -9,11 +9,9 @@ from types import FrameType
 
 import uvicorn
 
-from oodgate.api.app import create_app
-from oodgate.api.predictor import Predictor
-from oodgate.bundle import load_bundle
+from oodgate.api.app import create_app, create_metrics
+from oodgate.api.repository import Repository
 from oodgate.errors import SetupError
-from oodgate.gate import Gate
 from oodgate.model import use_threads
 from oodgate.observability.logs import configure_logs
 from oodgate.settings import Settings
@@ -22,16 +20,16 @@ from oodgate.settings import Settings
 class DrainingServer(uvicorn.Server):
     """On the first signal readiness turns off while the port stays open; then the work in flight ends; exit 0."""
 
-    def __init__(self, config: uvicorn.Config, predictor: Predictor) -> None:
+    def __init__(self, config: uvicorn.Config, repository: Repository) -> None:
         super().__init__(config)
-        self._predictor = predictor
+        self._repository = repository
         self._stop_at = math.inf  # monotonic seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start to drain; a second signal stops at once."""
-        self.force_exit = self._predictor.draining
-        self._predictor.draining = True
-        self._stop_at = monotonic() + (0 if self.force_exit else self._predictor.settings.drain_delay_ms / 1000)
+        self.force_exit = self._repository.draining
+        self._repository.draining = True
+        self._stop_at = monotonic() + (0 if self.force_exit else self._repository.settings.drain_delay_ms / 1000)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to leave the main loop; uvicorn asks ten times a second."""
@@ -45,13 +43,12 @@ class DrainingServer(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal comes; raises SetupError where the bundle, the device or the address is not fit for it."""
+    """Serve until a signal comes; raises SetupError where a bundle, the device or the address is not fit for it."""
     configure_logs(settings.log_format, settings.log_level)
     use_threads(settings.threads)
-    gate = Gate(load_bundle(settings.bundle), settings.device, settings.precision)
-    app = create_app(settings, gate)
+    repository = Repository(settings, create_metrics())
     config = uvicorn.Config(
-        app,
+        create_app(repository),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -63,14 +60,14 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
     )
     try:
-        DrainingServer(config, app.state.predictor).run()
+        DrainingServer(config, repository).run()
     except SystemExit as error:  # uvicorn's way out when it cannot listen; it has logged why
         raise SetupError(f"cannot listen on {settings.host}:{settings.port}; free it or choose another port") from error
-    leave_abandoned_forward(app.state.predictor)
+    leave_abandoned_forward(repository)
 
 
-def leave_abandoned_forward(predictor: Predictor) -> None:
-    """Exit with status 1 where the worker is still inside a forward that nobody waits for."""
-    if not predictor.batcher.join(0):
+def leave_abandoned_forward(repository: Repository) -> None:
+    """Exit with status 1 where a worker is still inside a forward that nobody waits for."""
+    if not repository.ended:
         sys.stderr.flush()
         os._exit(1)  # the interpreter's own way out crashes on a thread that runs native code

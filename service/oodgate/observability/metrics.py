@@ -1,68 +1,149 @@
 """Every Prometheus metric of the service: names, labels and buckets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric
+from prometheus_client.registry import Collector
 
 P_VALUE_EDGES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 STAGES = ("decode", "queue", "forward", "score")
+_MODEL = ("model", "version")
 
 
 class Metrics:
     """The metrics of one service, in the registry that they are given."""
 
-    def __init__(self, registry: CollectorRegistry, calibration_scores: NDArray[np.float64]) -> None:
-        """`calibration_scores`, sorted, set the edges of the score histogram."""
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
 
-        def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
             return Counter(f"oodgate_{name}", text, labels, registry=registry)
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"oodgate_{name}", text, registry=registry)
+        def histogram(name: str, text: str, labels: Sequence[str]) -> Histogram:
+            return Histogram(f"oodgate_{name}", text, labels, buckets=SECONDS, registry=registry)
 
-        def histogram(name: str, text: str, edges: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
-            return Histogram(f"oodgate_{name}", text, labels, buckets=edges, registry=registry)
-
-        http = ("route", "method", "status")
-        self.http_requests = counter("http_requests_total", "HTTP requests answered.", http)
+        self.http_requests = counter("http_requests_total", "HTTP requests answered.", ("route", "method", "status"))
         self.http_duration = histogram(
-            "http_request_duration_seconds", "From the request's first byte to the answer's last.", SECONDS, ("route",)
+            "http_request_duration_seconds", "From the request's first byte to the answer's last.", ("route",)
         )
-        decided = ("model", "version", "decision")
-        self.predictions = counter("predictions_total", "Images decided.", decided)
-        self.class_predictions = counter(
-            "class_predictions_total", "Images decided, by predicted class.", ("model", "version", "class", "decision")
-        )
-        self.p_value = histogram("ood_p_value", "p-values of the images decided.", P_VALUE_EDGES)
-        self.score = histogram(
-            "ood_score", "Scores of the images decided; edges are calibration quantiles.", _edges(calibration_scores)
-        )
-        self.threshold = gauge("ood_threshold", "Score below which an image is rejected.")
-        self.clamped = counter("ood_clamped_total", "Images with a score that had to be clamped to be positive.")
-        self.stage_duration = histogram("stage_duration_seconds", "Time of one stage.", SECONDS, ("stage",))
-        self.batch_size = histogram("batch_size", "Images in one forward.", BATCH_SIZES)
-        self.queue_depth = gauge("queue_depth", "Images waiting for the worker.")
-        self.in_flight = gauge("in_flight", "Requests being answered.")
+        self.stage_duration = histogram("stage_duration_seconds", "Time of one stage.", ("stage",))
+        self.in_flight = Gauge("oodgate_in_flight", "Requests being answered.", registry=registry)
         self.refused = counter("refused_total", "Requests or images answered with a problem, by its code.", ("reason",))
-        self.worker_up = gauge("worker_up", "1 while the worker that owns the device is alive.")
-        self.drift_evidence = gauge(
-            "drift_evidence", "log10 of the evidence that rejections exceed their calibrated rate."
-        )
-        self.drift_alarm = gauge("drift_alarm", "1 once the drift evidence has passed its limit.")
-        self.model_info = Info("oodgate_model", "The model that is served.", registry=registry)
+        self.models = ModelsCollector()
+        registry.register(self.models)
         for stage in STAGES:
             self.stage_duration.labels(stage)
 
-    def watch_worker(self, alive: Callable[[], bool], depth: Callable[[], int]) -> None:
-        """Read the worker's state whenever the metrics are scraped."""
-        self.worker_up.set_function(lambda: float(alive()))
-        self.queue_depth.set_function(lambda: float(depth()))
+
+class ModelMetrics:
+    """The metrics of one version of a model, in a registry of their own."""
+
+    def __init__(self, model: str, version: str, calibration_scores: NDArray[np.float64]) -> None:
+        """`calibration_scores`, sorted, set the edges of the score histogram."""
+        self.key = (model, version)
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+            return Counter(f"oodgate_{name}", text, (*_MODEL, *labels), registry=self.registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"oodgate_{name}", text, _MODEL, registry=self.registry).labels(*self.key)
+
+        def histogram(name: str, text: str, edges: Sequence[float]) -> Histogram:
+            metric = Histogram(f"oodgate_{name}", text, _MODEL, buckets=edges, registry=self.registry)
+            return metric.labels(*self.key)
+
+        self._predictions = counter("predictions_total", "Images decided.", ("decision",))
+        self._class_predictions = counter(
+            "class_predictions_total", "Images decided, by predicted class.", ("class", "decision")
+        )
+        self._p_value = histogram("ood_p_value", "p-values of the images decided.", P_VALUE_EDGES)
+        self._score = histogram(
+            "ood_score", "Scores of the images decided; edges are calibration quantiles.", _edges(calibration_scores)
+        )
+        clamped = counter("ood_clamped_total", "Images with a score that had to be clamped to be positive.")
+        self._clamped = clamped.labels(*self.key)
+        self.threshold = gauge("ood_threshold", "Score below which an image is rejected.")
+        self.batch_size = histogram("batch_size", "Images in one forward.", BATCH_SIZES)
+        self._queue_depth = gauge("queue_depth", "Images waiting for the worker.")
+        self._worker_up = gauge("worker_up", "1 while the worker that runs the model is alive.")
+        self._drift_evidence = gauge(
+            "drift_evidence", "log10 of the evidence that rejections exceed their calibrated rate."
+        )
+        self._drift_alarm = gauge("drift_alarm", "1 once the drift evidence has passed its limit.")
+        self._watched: tuple[tuple[Gauge, Callable[[], float]], ...] = ()
+        self._info = Info("oodgate_model", "A model that is served.", registry=self.registry)
+        self.describe({})
+
+    def describe(self, facts: Mapping[str, str]) -> None:
+        """Say more about the model than its name and version."""
+        self._info.info({**dict(zip(_MODEL, self.key, strict=True)), **facts})
+
+    def count(self, predicted: str, decision: str, score: float, p_value: float, clamped: bool) -> None:
+        """Take in one image that was decided."""
+        self._predictions.labels(*self.key, decision).inc()
+        self._class_predictions.labels(*self.key, predicted, decision).inc()
+        self._score.observe(score)
+        self._p_value.observe(p_value)
+        self._clamped.inc(clamped)
+
+    def watch(
+        self,
+        worker_up: Callable[[], float],
+        queue_depth: Callable[[], float],
+        drift_evidence: Callable[[], float],
+        drift_alarm: Callable[[], float],
+    ) -> None:
+        """Read these whenever the metrics are scraped."""
+        # Not by Gauge.set_function, which ties the gauge into a cycle with what it reads: a whole network in the end.
+        self._watched = (
+            (self._worker_up, worker_up),
+            (self._queue_depth, queue_depth),
+            (self._drift_evidence, drift_evidence),
+            (self._drift_alarm, drift_alarm),
+        )
+
+    def collect(self) -> Iterable[Metric]:
+        """Every metric of the model as it is now."""
+        for gauge, read in self._watched:
+            gauge.set(read())
+        return self.registry.collect()
+
+
+class ModelsCollector(Collector):
+    """The series of the models that are served now, each metric under one name.
+
+    A model's registry is asked when the metrics are scraped, so that every model has score edges of its own and its
+    series end when it is hidden.
+    """
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[str, str], ModelMetrics] = {}
+
+    def show(self, model: ModelMetrics) -> None:
+        """Expose a version of a model; the same version loaded anew takes the other's place."""
+        self._shown[model.key] = model
+
+    def hide(self, model: ModelMetrics) -> None:
+        """End the series of a version, unless another load of it has taken its place."""
+        if self._shown.get(model.key) is model:
+            del self._shown[model.key]
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the models, with the samples of all of them."""
+        families: dict[str, Metric] = {}
+        for model in self._shown.values():
+            for family in model.collect():
+                if family.name in families:
+                    families[family.name].samples.extend(family.samples)
+                else:
+                    families[family.name] = family
+        yield from families.values()
 
 
 def _edges(calibration_scores: NDArray[np.float64]) -> list[float]:

@@ -14,11 +14,12 @@ INVERTED = 50
 """AUROC in percent below which NAP takes a family for more in-distribution than the real images."""
 
 
-def account_of(prepared: Prepared, calibrated: Calibrated) -> dict[str, Any]:
-    """The calibration, both thresholds, the clamps, and the evidence that chose scorer and w."""
+def account_of(prepared: Prepared, calibrated: Calibrated, checked: Mapping[str, Any]) -> dict[str, Any]:
+    """The calibration, both thresholds, the clamps, what was `checked`, and the evidence that chose scorer and w."""
     record = calibrated.bundle.calibration.model_dump(mode="json")
     record["thresholds"] = {kind: threshold.value for kind, threshold in calibrated.thresholds.items()}
-    record["clamped_images"] = calibrated.clamped
+    record["clamped_images"] = calibrated.terms.clamped(prepared.scorer.name)
+    record["check"] = dict(checked)
     if calibrated.temperature:
         record["ece"] = {"before": calibrated.temperature.ece_before, "after": calibrated.temperature.ece_after}
     if prepared.choice and prepared.evidence:
@@ -72,7 +73,29 @@ def _page(record: Mapping[str, Any]) -> str:
             f"{record['ece']['after']:.2f} %, without it {record['ece']['before']:.2f} %.",
             "",
         ]
+    if record["check"]:
+        lines += _check_lines(record)
     return "\n".join([*lines, *(_search_lines(record) if "search" in record else ())])
+
+
+def _check_lines(record: Mapping[str, Any]) -> list[str]:
+    scorers = list(next(iter(record["check"].values()))["measures"])
+    rows = [
+        f"| {name} | {row['images']} | {row['rejected']:.1f} | "
+        + " | ".join(f"{row['measures'][scorer]['fpr95']:.1f}" for scorer in scorers)
+        + " |"
+        for name, row in record["check"].items()
+    ]
+    return [
+        "## On real out-of-distribution images",
+        "",
+        "A check in percent, which had no part in the choice: the share rejected, and FPR95.",
+        "",
+        f"| set | images | rejected | {' | '.join(scorers)} |",
+        "|---|" + "---:|" * (2 + len(scorers)),
+        *rows,
+        "",
+    ]
 
 
 def _search_lines(record: Mapping[str, Any]) -> list[str]:

@@ -9,13 +9,16 @@ import torch
 from numpy.typing import NDArray
 
 from oodgate.bundle import Bundle, Calibration, Guarantee, PrecisionCheck, Scorer
-from oodgate.conformal import Threshold, marginal_threshold, pac_threshold
+from oodgate.conformal import Threshold, class_alphas, marginal_threshold, pac_threshold
 from oodgate.errors import CalibrationError
 from oodgate.gate import CALIBRATION_SCORES
 from oodgate.offline.dataset import ImageFolder
 from oodgate.offline.features import Extractor, ImageTerms, Progress
 from oodgate.offline.temperature import Temperature, fit_temperature
 from oodgate.settings import Device, Precision
+
+COMPARED = ("energy", "nap")
+"""Scorers whose terms are kept beside the own one's, to be judged on real out-of-distribution images."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Calibrated:
 
     bundle: Bundle
     thresholds: dict[str, Threshold]  # by kind of guarantee
-    clamped: int  # calibration images whose scores had to be clamped
+    terms: ImageTerms  # of the calibration images
     temperature: Temperature | None  # where the images have labels
 
 
@@ -70,12 +73,15 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
             rank=threshold.rank,
         ),
         temperature=temperature.value if temperature else 1.0,
+        class_alphas=class_alphas(
+            scores < threshold.value, terms.predicted.numpy(), len(bundle.manifest.classes), plan.delta
+        ),
         precision=plan.precision,
         precision_checks=checks,
     )
     manifest = bundle.manifest.model_copy(update={"calibration": calibration})
     state = {**bundle.state, CALIBRATION_SCORES: torch.from_numpy(np.sort(scores))}
-    return Calibrated(Bundle(manifest, bundle.model, state), thresholds, terms.clamped(plan.scorer.name), temperature)
+    return Calibrated(Bundle(manifest, bundle.model, state), thresholds, terms, temperature)
 
 
 def _score(
@@ -83,7 +89,8 @@ def _score(
 ) -> tuple[NDArray[np.float32], ImageTerms]:
     scorer = plan.scorer
     labelled = folder.labels is not None
-    extractor = Extractor(bundle, [scorer.name], scorer.parameters, plan.device, precision, plan.cache, labelled)
+    names = {scorer.name, *COMPARED}
+    extractor = Extractor(bundle, names, scorer.parameters, plan.device, precision, plan.cache, labelled)
     terms = extractor.of_files(folder.paths, progress)
     scores = terms.scores(scorer.name, scorer.w, bundle.state)
     if not np.isfinite(scores).all():

@@ -26,7 +26,8 @@ def collages(pictures: Pictures, generator: np.random.Generator) -> Pictures:
     height, width = pictures.shape[1:3]
     below, right = np.arange(height) >= height // 2, np.arange(width) >= width // 2
     quarter = (2 * below[:, None] + right)[None, ..., None]
-    return np.choose(quarter, [pictures, *(_partners(pictures, generator) for _ in range(3))])
+    collage: Pictures = np.choose(quarter, [pictures, *(_partners(pictures, generator) for _ in range(3))])
+    return collage
 
 
 def insets(pictures: Pictures, generator: np.random.Generator) -> Pictures:
