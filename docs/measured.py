@@ -54,10 +54,24 @@ def measured(scorers: list[str]) -> str:
 
 
 def reproduced(network: str) -> str:
-    """Ours beside the paper's, and the paper's LSUN-Crop beside its textures."""
+    """Ours beside the paper's, and the paper's LSUN-Crop beside its textures; then with other settings."""
     record, paper = record_of(network), json.loads((RECORDS / "paper.json").read_text())[network]
-    columns = columns_of(record)
-    rows = [
+    counts = ", ".join(f"{count:,} {name}" for name, count in record["images"].items())
+    facts = f"Fitted on {record['fitted_on']:,} images; accuracy {record['accuracy']} %; images: {counts}."
+    changes = ", ".join(f"{name} {value:g}" for name, value in record["settings"].items())
+    parts = [
+        facts,
+        compared(record["rows"], paper),
+        f"The same with {changes}:",
+        compared(record["rows_with_settings"], paper),
+    ]
+    return "\n\n".join(parts)
+
+
+def compared(rows: dict[str, Any], paper: dict[str, Any]) -> str:
+    """A table of ours and the paper's."""
+    columns = columns_of(rows)
+    lines = [
         [
             f"`{name}`",
             "" if row["w"] is None else f"{row['w']:g}",
@@ -66,19 +80,17 @@ def reproduced(network: str) -> str:
                 for key, whose in columns
             ),
         ]
-        for name, row in record["rows"].items()
+        for name, row in rows.items()
     ]
-    counts = ", ".join(f"{count:,} {name}" for name, count in record["images"].items())
-    facts = f"Fitted on {record['fitted_on']:,} images; accuracy {record['accuracy']} %; images: {counts}."
-    return facts + "\n\n" + table(["scorer", "w", *(f"{key}, {whose}" for key, whose in columns)], rows)
+    return table(["scorer", "w", *(f"{key}, {whose}" for key, whose in columns)], lines)
 
 
-def columns_of(record: dict[str, Any]) -> list[tuple[str, str]]:
+def columns_of(rows: dict[str, Any]) -> list[tuple[str, str]]:
     """Every set with ours, and the paper's where it has one; LSUN-Crop stands beside the textures."""
     columns: list[tuple[str, str]] = []
-    for name in record["rows"]["energy"]["sets"]:
+    for name in next(iter(rows.values()))["sets"]:
         columns.append((name, "ours"))
-        if any(row["sets"][name]["paper"] for row in record["rows"].values()):
+        if any(row["sets"][name]["paper"] for row in rows.values()):
             columns.append((name, "paper"))
         if name == "textures":
             columns.append(("lsun-crop", "paper"))

@@ -1,7 +1,7 @@
-"""A micro-batcher: many callers, one worker thread, batches.
+"""A micro-batcher: many callers, few worker threads, batches.
 
-It knows nothing of what it batches. An idle worker takes what is there at once; while it works, arrivals gather.
-Every accepted item is answered exactly once: with its result, with its error, or with the worker's end.
+It knows nothing of what it batches. An idle worker takes its share of what is there at once; while all work, arrivals
+gather. Every accepted item is answered exactly once: with its result, with its error, or with the workers' end.
 """
 
 import threading
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import ceil
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -25,17 +26,18 @@ class BatchLimits:
     max_batch: int = 16
     max_wait_s: float = 0.0  # how long an idle worker waits for a batch to fill
     max_queue: int = 256
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[Result]):
-    """A result, and how long its item waited for the worker."""
+    """A result, and how long its item waited for a worker."""
 
     result: Result
     queue_ms: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry(Generic[Item, Result]):
     item: Item
     deadline: float  # monotonic seconds
@@ -44,37 +46,45 @@ class _Entry(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Bounded queue in front of one worker thread that owns the device."""
+    """Bounded queue in front of worker threads that share the device."""
 
     def __init__(
         self,
         process: Callable[[Sequence[Item]], Sequence[Result | RequestError]],
         limits: BatchLimits,
+        on_start: Callable[[], None] = lambda: None,
         on_batch: Callable[[int], None] = lambda size: None,
         on_failure: Callable[[Exception], None] = lambda error: None,
         on_death: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         """`process` answers every item of a batch, in order; an error in place of a result goes to that item alone.
 
-        `on_batch` hears the size of every batch, `on_failure` what `process` raised, `on_death` what ended the worker.
+        Several workers call it at the same time. `on_start` runs in every worker before its first batch, `on_batch`
+        hears the size of every batch, `on_failure` what `process` raised, `on_death` what ended a worker.
         """
         self._process = process
         self._limits = limits
-        self._on_batch, self._on_failure, self._on_death = on_batch, on_failure, on_death
+        self._on_start, self._on_batch = on_start, on_batch
+        self._on_failure, self._on_death = on_failure, on_death
         self._queue: deque[_Entry[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._draining = False
         self._ended = False
-        self._worker = threading.Thread(target=self._run, name="oodgate-worker", daemon=True)
+        self._idle = 0
+        self._workers = [
+            threading.Thread(target=self._run, name=f"oodgate-worker-{number}", daemon=True)
+            for number in range(limits.workers)
+        ]
 
     def start(self) -> None:
-        """Start the worker."""
-        self._worker.start()
+        """Start the workers."""
+        for worker in self._workers:
+            worker.start()
 
     def submit(self, item: Item, deadline: float) -> Future[Answer[Result]]:
         """Queue an item that has to be answered by `deadline` (monotonic seconds).
 
-        Cancelling the future drops the item if no batch has taken it. Raises QueueFull, Draining or NotReady.
+        Cancelling the future frees the item's place if no batch has taken it. Raises QueueFull, Draining or NotReady.
         """
         entry = _Entry[Item, Result](item, deadline)
         with self._changed:
@@ -86,23 +96,31 @@ class Batcher(Generic[Item, Result]):
                 raise QueueFull(f"{self._limits.max_queue} images are waiting already; try again later")
             self._queue.append(entry)
             self._changed.notify()
+        entry.future.add_done_callback(lambda future: self._forget(entry) if future.cancelled() else None)
         return entry.future
 
     def drain(self) -> None:
-        """Take no new work; the worker answers what is queued and ends."""
+        """Take no new work; the workers answer what is queued and end."""
         with self._changed:
             self._draining = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the worker to end; returns whether it did."""
-        self._worker.join(timeout_s)
-        return not self._worker.is_alive()
+        """Wait for the workers to end; returns whether all did."""
+        end = monotonic() + timeout_s
+        for worker in self._workers:
+            worker.join(max(0, end - monotonic()))
+        return not any(worker.is_alive() for worker in self._workers)
 
     @property
     def alive(self) -> bool:
-        """Whether the worker runs."""
-        return self._worker.is_alive() and not self._ended
+        """Whether every worker runs."""
+        return not self._ended and all(worker.is_alive() for worker in self._workers)
+
+    @property
+    def alone(self) -> bool:
+        """For a worker inside `process`: whether its batch is all that there is to do."""
+        return self._idle == len(self._workers) - 1 and not self._queue
 
     @property
     def depth(self) -> int:
@@ -111,22 +129,27 @@ class Batcher(Generic[Item, Result]):
 
     def _run(self) -> None:
         try:
+            self._on_start()
             while batch := self._next_batch():
                 self._answer(batch)
-        except BaseException as error:  # whatever ends the worker, nobody may wait for it in vain
+        except BaseException as error:  # whatever ends a worker, nobody may wait for it in vain
             self._on_death(error)
         finally:
-            self._fail_queued()
+            self._end()
 
     def _next_batch(self) -> list[_Entry[Item, Result]]:
         """Block until there is work and return it; an empty list means that the worker is done."""
         with self._changed:
-            while True:
-                self._changed.wait_for(lambda: self._queue or self._draining)
-                self._wait_for_more()
-                batch = self._take()
-                if batch or self._draining:
-                    return batch
+            self._idle += 1
+            try:
+                while True:
+                    self._changed.wait_for(lambda: self._queue or self._draining or self._ended)
+                    self._wait_for_more()
+                    batch = self._take()
+                    if batch or self._draining or self._ended:
+                        return batch
+            finally:
+                self._idle -= 1
 
     def _wait_for_more(self) -> None:
         if self._limits.max_wait_s > 0 and not self._draining:
@@ -134,8 +157,10 @@ class Batcher(Generic[Item, Result]):
             self._changed.wait_for(lambda: len(self._queue) >= full or self._draining, self._limits.max_wait_s)
 
     def _take(self) -> list[_Entry[Item, Result]]:
+        # What arrives together is shared among the workers that are free: two small batches at once are done sooner.
+        share = min(self._limits.max_batch, ceil(len(self._queue) / self._idle))
         batch: list[_Entry[Item, Result]] = []
-        while self._queue and len(batch) < self._limits.max_batch:
+        while self._queue and len(batch) < share:
             entry = self._queue.popleft()
             if not entry.future.set_running_or_notify_cancel():
                 continue  # the client left
@@ -144,6 +169,11 @@ class Batcher(Generic[Item, Result]):
                 continue
             batch.append(entry)
         return batch
+
+    def _forget(self, entry: _Entry[Item, Result]) -> None:
+        with self._changed:
+            if entry in self._queue:
+                self._queue.remove(entry)
 
     def _answer(self, batch: list[_Entry[Item, Result]]) -> None:
         taken = monotonic()
@@ -169,9 +199,11 @@ class Batcher(Generic[Item, Result]):
             else:
                 entry.future.set_result(Answer(result, 1000 * (taken - entry.arrival)))
 
-    def _fail_queued(self) -> None:
+    def _end(self) -> None:
+        """Where one worker ends the others end too: a service at half its strength would hide the fault."""
         with self._changed:
             self._ended = True
+            self._changed.notify_all()
             while self._queue:
                 entry = self._queue.popleft()
                 if entry.future.set_running_or_notify_cancel():

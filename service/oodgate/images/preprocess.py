@@ -6,6 +6,7 @@ Normalising happens on the device (`model.py`): only uint8 pixels travel.
 from typing import Literal, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
@@ -44,14 +44,12 @@ class Preprocessing(BaseModel):
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Resize the shorter side and crop the centre; returns uint8 pixels (H, W, 3).
 
-    Equal to torchvision's Resize (antialiased) and CenterCrop on the same picture.
+    Equal to torchvision's Resize (antialiased) and CenterCrop on the same picture, within one grey level.
     """
-    image = _resize_shorter(_without_far_ends(image), preprocessing)
+    pixels = _resize_shorter(_without_far_ends(image), preprocessing)
     height, width = preprocessing.crop
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    if (left, top, width, height) != (0, 0, image.width, image.height):
-        image = image.crop((left, top, left + width, top + height))
-    return np.array(image)
+    top, left = round((pixels.shape[0] - height) / 2), round((pixels.shape[1] - width) / 2)
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
 def _without_far_ends(image: Image.Image) -> Image.Image:
@@ -63,9 +61,19 @@ def _without_far_ends(image: Image.Image) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _resize_shorter(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def _resize_shorter(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     short, target = min(image.size), preprocessing.resize
     if short == target:
-        return image
+        return np.array(image)
     width, height = (target * side // short for side in image.size)
-    return image.resize((width, height), _RESAMPLING[preprocessing.interpolation])
+    if preprocessing.interpolation == "bilinear":
+        return _resize_bilinear(np.array(image), height, width)
+    return np.array(image.resize((width, height), _RESAMPLING[preprocessing.interpolation]))
+
+
+def _resize_bilinear(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    # Pillow's own filter on vector instructions, at a quarter of its time. The bicubic one strays from Pillow's.
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
+    found: NDArray[np.uint8] = resized[0].permute(1, 2, 0).numpy()
+    return found

@@ -1,0 +1,133 @@
+"""How to run a network fastest on this machine: how many workers, threads of each, images in a batch. Measured.
+
+The best size of a batch is a matter of caches: on a CPU it is often 4 or 8, and 64 is slower. Several forwards on one
+thread each are faster than one on all, but a forward that runs alone is not.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from oodgate.model import Model
+
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+GOOD_ENOUGH = 0.95
+"""The smallest batch with this share of the highest rate is taken: a larger one only makes images wait."""
+
+_LARGEST_ON_CPU = 32
+_GIVE_UP_BELOW = 0.8  # of the highest rate: larger batches will not be faster again
+_LONGEST_FORWARD_S = 0.5
+_TURN_S, _TURNS, _MOST_FORWARDS = 0.03, 3, 100
+_CUDA_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How to run one network on one device."""
+
+    workers: int
+    threads: int  # of a forward on the CPU while others run
+    lone_threads: int  # of a forward that runs alone
+    max_batch: int
+    images_per_s: dict[int, float]  # by size of a batch, all workers together
+
+    @property
+    def rate(self) -> float:
+        """The highest number of images per second."""
+        return max(self.images_per_s.values())
+
+
+def tuned(model: Model, crop: tuple[int, int], network_hash: str, folder: Path | None) -> Tuning:
+    """The fastest way; measured once and remembered in a folder, if there is one, by network, device and threads."""
+    path = None if folder is None else folder / f"tuning-{_identity(model, network_hash)}.json"
+    if path and (known := _read(path)):
+        return known
+    found = measure(model, crop)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(found)))
+        partial.replace(path)
+    return found
+
+
+def measure(model: Model, crop: tuple[int, int]) -> Tuning:
+    """Time the network in every arrangement; a second or two for a small one."""
+    if model.device.type == "cuda":
+        rates = measure_rates(model, crop, _CUDA_WORKERS, 0, SIZES)
+        return Tuning(_CUDA_WORKERS, 0, 0, smallest_good(rates), rates)
+    cores = available_cores()
+    sizes = [size for size in SIZES if size <= _LARGEST_ON_CPU]
+    lone = {threads: measure_rates(model, crop, 1, threads, [1])[1] for threads in {1, cores}}
+    found = {
+        workers: measure_rates(model, crop, workers, cores // workers, sizes)
+        for workers in (2**power for power in range(cores.bit_length()))
+    }
+    workers = max(found, key=lambda count: max(found[count].values()))
+    rates = found[workers]
+    return Tuning(workers, cores // workers, max(lone, key=lambda count: lone[count]), smallest_good(rates), rates)
+
+
+def measure_rates(
+    model: Model, crop: tuple[int, int], workers: int, threads: int, sizes: tuple[int, ...] | list[int]
+) -> dict[int, float]:
+    """Images per second by size of a batch, up to where larger ones are slower."""
+    rates: dict[int, float] = {}
+    with ThreadPoolExecutor(workers, initializer=model.enter_worker, initargs=(threads,)) as pool:
+        for size in sizes:
+            seconds = _seconds_of_forward(pool, workers, model, torch.zeros(size, *crop, 3, dtype=torch.uint8))
+            rates[size] = workers * size / seconds
+            if seconds > _LONGEST_FORWARD_S or rates[size] < _GIVE_UP_BELOW * max(rates.values()):
+                break
+    return rates
+
+
+def smallest_good(rates: dict[int, float]) -> int:
+    """The smallest size with a rate close to the highest."""
+    return min(size for size, rate in rates.items() if rate >= GOOD_ENOUGH * max(rates.values()))
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _seconds_of_forward(pool: ThreadPoolExecutor, workers: int, model: Model, pixels: torch.Tensor) -> float:
+    """Of one forward while all workers run, the fastest of some turns; a turn is long enough to be timed."""
+
+    def forwards(count: int) -> None:
+        for _ in range(count):
+            model.run(pixels)
+        model.synchronize()
+
+    def turn(count: int) -> float:
+        start = perf_counter()
+        for done in [pool.submit(forwards, count) for _ in range(workers)]:
+            done.result()
+        return (perf_counter() - start) / count
+
+    turn(2)  # warms up
+    count = max(1, min(_MOST_FORWARDS, round(_TURN_S / turn(1))))
+    return min(turn(count) for _ in range(_TURNS))
+
+
+def _identity(model: Model, network_hash: str) -> str:
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{available_cores()} cores"
+    return hashlib.sha256(repr((network_hash, device, model.precision, str(torch.__version__))).encode()).hexdigest()[
+        :16
+    ]
+
+
+def _read(path: Path) -> Tuning | None:
+    try:
+        record = json.loads(path.read_text())
+        record["images_per_s"] = {int(size): float(rate) for size, rate in record["images_per_s"].items()}
+        return Tuning(**record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # absent or damaged: it is measured anew

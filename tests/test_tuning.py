@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import tiny_bundle
+from oodgate.model import Model
+from oodgate.tuning import Tuning, available_cores, measure, smallest_good, tuned
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return Model(tiny_bundle(tmp_path_factory.mktemp("bundle")), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("rates", "size"),
+    [({1: 10.0}, 1), ({1: 10.0, 2: 11.0}, 2), ({1: 10.0, 2: 10.4}, 1), ({1: 5.0, 2: 9.0, 4: 9.9, 8: 10.0}, 4)],
+)
+def test_the_smallest_batch_that_is_nearly_as_fast_is_taken(rates: dict[int, float], size: int) -> None:
+    assert smallest_good(rates) == size
+
+
+def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> None:
+    found = measure(model, (16, 16))
+    assert 1 <= found.workers * found.threads <= available_cores()
+    assert found.lone_threads in (1, available_cores())
+    assert found.max_batch in found.images_per_s
+    assert found.rate == max(found.images_per_s.values()) > 0
+
+
+def test_what_was_measured_is_remembered_for_the_same_network_only(model: Model, tmp_path: Path) -> None:
+    first = tuned(model, (16, 16), "one", tmp_path)
+    (path,) = tmp_path.iterdir()
+    changed = path.read_text().replace(f'"max_batch": {first.max_batch}', '"max_batch": 77')
+    path.write_text(changed)
+    assert tuned(model, (16, 16), "one", tmp_path).max_batch == 77
+    assert tuned(model, (16, 16), "other", tmp_path).max_batch != 77
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"workers": 1}', '{"images_per_s": 3}'])
+def test_a_damaged_memory_is_measured_anew(model: Model, tmp_path: Path, content: str) -> None:
+    tuned(model, (16, 16), "one", tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_text(content)
+    assert isinstance(tuned(model, (16, 16), "one", tmp_path), Tuning)
+    assert path.read_text() != content
+
+
+def test_measuring_leaves_the_threads_of_the_caller_as_they_are(model: Model) -> None:
+    before = torch.get_num_threads()
+    measure(model, (16, 16))
+    assert torch.get_num_threads() == before
