@@ -136,7 +136,7 @@ def running_server(bundle: Path | None, log_file: Path, **settings: object) -> I
     """`oodgate serve` on a free port, in a process of its own, on a bundle or on `models=`; killed at the end."""
     settings = settings if bundle is None else {"bundle": bundle, **settings}
     variables = {f"OODGATE_{name.upper()}": str(value) for name, value in settings.items()}
-    fixed = {"OODGATE_PORT": "0", "OODGATE_DEVICE": "cpu", "OODGATE_THREADS": "1"}
+    fixed = {"OODGATE_PORT": "0", "OODGATE_DEVICE": "cpu", "OODGATE_THREADS": "1", "OODGATE_MAX_BATCH": "16"}
     environment = {**os.environ, **fixed, **variables}
     with log_file.open("w") as log:
         process = subprocess.Popen(

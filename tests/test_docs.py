@@ -13,10 +13,17 @@ from safetensors.torch import save_file
 
 from conftest import DEFAULT_BUNDLE, ROOT, running_server
 from oodgate.errors import RequestError
-from oodgate.offline.backbones.catalogue import BACKBONES
 from oodgate.settings import Settings
 
 README = (ROOT / "README.md").read_text()
+
+MY_NETWORK = """
+from torch import nn
+
+def build():
+    pooled = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(pooled, nn.Linear(8, 4))
+"""
 
 
 def test_every_error_code_is_documented_with_its_status_and_no_other() -> None:
@@ -72,7 +79,9 @@ def test_the_commands_of_the_readme_get_the_answers_that_it_shows(tmp_path: Path
 
 def test_the_offline_commands_of_the_readme_run(tmp_path: Path, image_folder: Path) -> None:
     torch.manual_seed(0)
-    save_file(BACKBONES["densenet-bc-100-12"].build(4).state_dict(), tmp_path / "W.safetensors")
+    (tmp_path / "my_network.py").write_text(MY_NETWORK)
+    network = runpy.run_path(str(tmp_path / "my_network.py"))["build"]()
+    save_file(network.state_dict(), tmp_path / "W.safetensors")
     (tmp_path / "classes.json").write_text('["ant", "bee", "cat", "dog"]')
     commands = re.findall(r"^\$ oodgate (.+)$", README, re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["export", "calibrate", "evaluate", "serve"]

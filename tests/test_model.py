@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from conftest import TinyNetwork
 from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs
+from oodgate.engines import load_network, save_network
 from oodgate.errors import BundleError, SetupError
 from oodgate.images.preprocess import Preprocessing
-from oodgate.model import Model, choose_device, load_network, save_network, use_threads
+from oodgate.model import Model, choose_device, use_threads
 from oodgate.scores.forward import Forward
 
 SIDE = 16

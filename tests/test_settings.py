@@ -35,6 +35,7 @@ def test_every_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.
         "host": "::1",
         "image_formats": "png",
         "drift_false_alarms": "0.5",
+        "quarantine_accepted_share": "0.5",
     }
     value = others.get(name, "7")
     monkeypatch.setenv(f"OODGATE_{name.upper()}", value)
@@ -71,7 +72,7 @@ def test_an_unknown_argument_is_refused() -> None:
     [
         ("port", (-1, 65536)),
         ("threads", (-1, 1025)),
-        ("max_batch", (0, 4097)),
+        ("max_batch", (-1, 4097)),
         ("max_wait_ms", (-1, 10_001, float("nan"))),
         ("max_queue", (0, 1_000_001)),
         ("deadline_ms", (0, -5, 600_001, float("nan"), float("inf"))),
@@ -83,6 +84,10 @@ def test_an_unknown_argument_is_refused() -> None:
         ("max_request_bytes", (0,)),
         ("decode_threads", (0, 257)),
         ("drift_false_alarms", (0, 1, float("nan"))),
+        ("drift_client_rate", (-1, 0.5)),
+        ("quarantine_bytes", (0,)),
+        ("quarantine_age_days", (-1, float("nan"))),
+        ("quarantine_accepted_share", (-0.1, 1.1, float("nan"))),
         ("device", ("gpu", "")),
         ("precision", ("float64",)),
         ("allow_reload", ("perhaps",)),

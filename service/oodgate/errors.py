@@ -78,7 +78,7 @@ class MalformedInference(RequestError):
 
 
 class ReloadDisabled(RequestError):
-    """Models are not loaded and unloaded over HTTP unless the operator allows it."""
+    """Models are not loaded, unloaded or reset over HTTP unless the operator allows it."""
 
     status, code, title = 403, "reload_disabled", "Reload disabled"
 

@@ -15,6 +15,7 @@ from oodgate.errors import BundleError, InferenceFailed
 from oodgate.model import Model
 from oodgate.scores.registry import State, clamped_terms, combine_terms, compute_terms, terms_of
 from oodgate.settings import Device, Precision
+from oodgate.tuning import Tuning
 
 Pixels = NDArray[np.uint8]
 """One preprocessed image (H, W, 3)."""
@@ -62,6 +63,7 @@ class Gate:
         self.model = Model(bundle, device, precision)
         self.state = {name: tensor.to(self.model.device) for name, tensor in bundle.state.items()}
         self.calibration_scores = _calibration_scores(bundle)
+        self.tuning = Tuning()
         height, width = bundle.manifest.preprocessing.crop
         self.judge([np.zeros((height, width, 3), dtype=np.uint8)])  # a scorer that lacks something says so now
 

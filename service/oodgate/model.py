@@ -1,32 +1,30 @@
-"""TorchScript file -> (logits, activation) for a batch of uint8 pixels; device, number format, warm-up.
+"""A bundle's network on its device: uint8 pixels -> (logits, activation); number format, warm-up.
 
-This module alone knows the engine that runs the network.
+Which engine runs it is the bundle's choice (`engines.py`); nobody above this module sees a difference.
 """
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from oodgate.bundle import Bundle
+from oodgate.engines import DTYPES, ENGINES, Network
 from oodgate.errors import BundleError, SetupError
 from oodgate.scores.forward import Forward
 from oodgate.settings import Device, Precision
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Model:
     """A network on its device; `run` is one forward."""
 
     def __init__(self, bundle: Bundle, device: Device = "auto", precision: Precision = "float32") -> None:
-        """Load, verify and warm up; raises BundleError where the network does not answer as the manifest declares."""
-        self.device = choose_device(device)
+        """Load, verify and warm up.
+
+        Raises SetupError where the bundle's engine does not run on the device or in the precision, and BundleError
+        where the network does not answer as the manifest declares.
+        """
+        self.device = _choose_device_of(bundle, device)
         self.precision = precision
-        self._dtype = _DTYPES[precision]
+        self._dtype = DTYPES[precision]
         preprocessing = bundle.manifest.preprocessing
         self._mean = self._per_channel(preprocessing.mean) * 255
         self._factor = 1 / (self._per_channel(preprocessing.std) * 255)
@@ -43,9 +41,15 @@ class Model:
             return Forward(logits.float(), activation.float())
 
     def synchronize(self) -> None:
-        """Wait until the device has done what it was given."""
+        """Wait until the device has done what this thread gave it."""
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+            torch.cuda.current_stream(self.device).synchronize()
+
+    def enter_worker(self, threads: int = 0) -> None:
+        """Make the calling thread one of several that run the network at the same time."""
+        use_threads(threads)
+        if self.device.type == "cuda":  # on a stream of its own, so that one batch is copied while another is computed
+            torch.cuda.set_stream(torch.cuda.Stream(self.device))
 
     def _upload(self, pixels: Tensor) -> Tensor:
         if self.device.type == "cuda":
@@ -55,16 +59,19 @@ class Model:
     def _per_channel(self, values: tuple[float, float, float]) -> Tensor:
         return torch.tensor(values, device=self.device).view(3, 1, 1)
 
-    def _load(self, bundle: Bundle) -> torch.jit.ScriptModule:
+    def _load(self, bundle: Bundle) -> Network:
+        manifest = bundle.manifest
+        runner = ENGINES[manifest.engine]
+        if self.precision not in runner.precisions:
+            raise SetupError(
+                f"bundle '{manifest.name}' runs on the engine '{manifest.engine}', which computes in "
+                f"{', '.join(runner.precisions)} and not in {self.precision}; export it with --engine torchscript"
+            )
         try:
-            with torchscript_is_wanted():
-                network = load_network(bundle.model, self.device)
-                network = network.to(self._dtype).to(memory_format=torch.channels_last)
-                frozen: torch.jit.ScriptModule = torch.jit.freeze(network)
-                return frozen
-        except RuntimeError as error:
+            return runner.load(bundle.model, self.device, self._dtype)
+        except (RuntimeError, ValueError) as error:
             raise BundleError(
-                f"the network of bundle '{bundle.manifest.name}' is not a TorchScript module; export the bundle again"
+                f"the network of bundle '{manifest.name}' is not {runner.content}; export the bundle again"
             ) from error
 
     def _verify(self, bundle: Bundle) -> None:
@@ -91,33 +98,9 @@ class Model:
 
 
 def use_threads(count: int) -> None:
-    """Let a forward on the CPU use this many threads; 0 leaves it to torch."""
+    """Let the forwards of the calling thread use this many threads of the CPU; 0 leaves it to torch."""
     if count:
         torch.set_num_threads(count)
-
-
-def save_network(network: nn.Module, example: Tensor) -> bytes:
-    """TorchScript file of a network in evaluation mode, traced with float images (N, 3, H, W)."""
-    buffer = BytesIO()
-    with torch.no_grad(), torchscript_is_wanted():
-        torch.jit.save(torch.jit.trace(network, example, check_trace=False), buffer)
-    return buffer.getvalue()
-
-
-def load_network(data: bytes, device: torch.device) -> torch.jit.ScriptModule:
-    """The network of a TorchScript file, in evaluation mode; raises RuntimeError where the bytes are something else."""
-    with torchscript_is_wanted():
-        network: torch.jit.ScriptModule = torch.jit.load(BytesIO(data), map_location=device).eval()
-        return network
-
-
-@contextmanager
-def torchscript_is_wanted() -> Iterator[None]:
-    """Silence the warning that TorchScript is deprecated."""
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, FutureWarning):
-            warnings.filterwarnings("ignore", message=".*torch.jit", category=category)
-        yield
 
 
 def choose_device(wanted: Device) -> torch.device:
@@ -126,6 +109,19 @@ def choose_device(wanted: Device) -> torch.device:
     if wanted == "cuda" and not available:
         raise SetupError("device 'cuda' was asked for and torch finds none; use --device cpu or auto")
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def _choose_device_of(bundle: Bundle, wanted: Device) -> torch.device:
+    devices = ENGINES[bundle.manifest.engine].devices
+    chosen = choose_device(wanted)
+    if chosen.type in devices:
+        return chosen
+    if wanted == "auto":
+        return torch.device(devices[0])
+    raise SetupError(
+        f"bundle '{bundle.manifest.name}' was compiled for {devices[0]} and cannot run on {wanted}; use --device "
+        f"{devices[0]} or export it with --engine torchscript"
+    )
 
 
 def _first_line(error: Exception) -> str:

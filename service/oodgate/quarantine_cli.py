@@ -12,6 +12,7 @@ from rich.table import Table
 from oodgate.console import out, print_json
 from oodgate.errors import QuarantineError
 from oodgate.options import JsonOption
+from oodgate.settings import Settings
 
 if TYPE_CHECKING:
     from oodgate.quarantine.archive import Archive
@@ -100,10 +101,10 @@ def export_images(
 def prune(
     max_bytes: Annotated[
         int, typer.Option("--bytes", envvar="OODGATE_QUARANTINE_BYTES", min=1, help="Most bytes to keep.")
-    ] = 10 * 2**30,
+    ] = Settings.model_fields["quarantine_bytes"].default,
     age_days: Annotated[
         float, typer.Option(envvar="OODGATE_QUARANTINE_AGE_DAYS", min=0, help="Days to keep an image not seen again.")
-    ] = 30.0,
+    ] = Settings.model_fields["quarantine_age_days"].default,
     place: PlaceOption = "",
     state: StateOption = None,
 ) -> None:

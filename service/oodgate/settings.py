@@ -36,7 +36,9 @@ class Settings(BaseSettings):
         "",
         description="Name of the model that answers where none is named; the bundle's, or the only one, if not given.",
     )
-    allow_reload: bool = Field(False, description="Let clients load and unload models over HTTP.")
+    allow_reload: bool = Field(
+        False, description="Let clients load and unload models and reset drift alarms over HTTP."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
 
@@ -44,9 +46,12 @@ class Settings(BaseSettings):
     precision: Precision = Field(
         "float32", description="Number format of the forward; the bundle must have been calibrated or checked for it."
     )
-    threads: int = Field(0, ge=0, le=1024, description="Threads of one forward on the CPU; 0 leaves it to torch.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads of one forward on the CPU; 0 takes what is fastest.")
+    workers: int = Field(0, ge=0, le=256, description="Forwards at the same time; 0 takes what is fastest.")
 
-    max_batch: int = Field(16, ge=1, le=4096, description="Most images in one forward.")
+    max_batch: int = Field(
+        0, ge=0, le=4096, description="Most images in one forward; 0 measures what is fastest when a model is loaded."
+    )
     max_wait_ms: float = Field(
         0.0, ge=0, le=10_000, description="How long an idle worker waits for a batch to fill; 0 never makes it wait."
     )
@@ -66,9 +71,22 @@ class Settings(BaseSettings):
     )
     decode_threads: int = Field(2, ge=1, le=256, description="Threads that decode images.")
 
+    state_dir: Path | None = Field(
+        None, description="Folder for what outlives a restart, of one process alone; nothing does if not given."
+    )
     drift_false_alarms: float = Field(
         0.01, gt=0, lt=1, description="Largest probability that the drift alarm is ever raised without drift."
     )
+    drift_client_rate: int = Field(
+        0, ge=0, description="Most images a minute that one client adds to the drift alarm; 0 sets no limit."
+    )
+    quarantine: str = Field(
+        "", description="Folder or URL that keeps rejected images for people to look at; none are kept if not given."
+    )
+    quarantine_bytes: int = Field(10 * 2**30, ge=1, description="Most bytes that are kept; the oldest images go first.")
+    quarantine_age_days: float = Field(30.0, ge=0, description="Days to keep an image that is not seen again.")
+    quarantine_accepted_share: float = Field(0.0, ge=0, le=1, description="Share of the accepted images to keep too.")
+
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="JSON lines, or text for people; auto takes text on a terminal."
     )

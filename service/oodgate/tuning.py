@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 
@@ -31,11 +31,11 @@ _CUDA_WORKERS = 2
 class Tuning:
     """How to run one network on one device."""
 
-    workers: int
-    threads: int  # of a forward on the CPU while others run
-    lone_threads: int  # of a forward that runs alone
-    max_batch: int
-    images_per_s: dict[int, float]  # by size of a batch, all workers together
+    workers: int = 1
+    threads: int = 0  # of a forward on the CPU while others run; 0 leaves it to torch
+    lone_threads: int = 0  # of a forward that runs alone
+    max_batch: int = 16
+    images_per_s: dict[int, float] = field(default_factory=dict)  # by size of a batch, all workers together
 
     @property
     def rate(self) -> float:

@@ -111,7 +111,7 @@ def test_a_model_that_cannot_be_served_says_why(client: httpx.Client, name: str,
         assert response.headers["retry-after"] == "5"
 
 
-@pytest.mark.parametrize("action", ["load", "unload"])
+@pytest.mark.parametrize("action", ["load", "unload", "drift/reset"])
 @pytest.mark.parametrize("name", ["tiny", "x"])
 def test_models_are_not_changed_unless_the_operator_allows_it(client: httpx.Client, name: str, action: str) -> None:
     problem = read_problem(client.post(f"/v1/models/{name}/{action}"), 403, "reload_disabled")

@@ -84,6 +84,7 @@ def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
         "predict_batch_with_model",
         "load_model",
         "unload_model",
+        "reset_drift",
     }
     names |= {"v2_server", "v2_live", "v2_ready", "v2_model", "v2_model_ready", "v2_infer"}
     names |= {"v2_model_version", "v2_model_version_ready", "v2_infer_version"}
@@ -117,6 +118,7 @@ def documented(document: dict[str, Any], operation: str, statuses: set[str], con
         ("describe_model", {"404", "503"}),
         ("load_model", {"403", "404", "409", "422", "500", "503"}),
         ("unload_model", {"403", "404", "409", "500", "503"}),
+        ("reset_drift", {"403", "404", "500", "503"}),
         ("readyz", {"503"}),
         ("healthz", set()),
         ("metrics", set()),

@@ -59,7 +59,8 @@ def samples(client: httpx.Client, predictions: list[Prediction]) -> Samples:
 def test_every_promised_metric_is_there(samples: Samples) -> None:
     names = {name for name, _ in samples}
     plain = ("http_requests_total", "predictions_total", "class_predictions_total", "ood_threshold", "queue_depth")
-    plain += ("in_flight", "refused_total", "worker_up", "drift_evidence", "drift_alarm", "model_info")
+    plain += ("in_flight", "refused_total", "worker_up", "drift_evidence", "drift_alarm", "model_info", "ood_alpha")
+    plain += ("queue_limit", "class_drift_alarm", "drift_uncounted", "quarantine_total")
     histograms = ("http_request_duration_seconds", "ood_p_value", "ood_score", "stage_duration_seconds", "batch_size")
     parts = [f"{name}_{part}" for name in histograms for part in ("bucket", "sum", "count")]
     assert {f"oodgate_{name}" for name in (*plain, *parts)} <= names
@@ -140,9 +141,10 @@ def test_what_belongs_to_a_model_is_labelled_with_it(samples: Samples) -> None:
         "class_predictions_",
         "ood_",
         "batch_size",
-        "queue_depth",
+        "queue_",
         "worker_up",
         "drift_",
+        "class_drift_alarm",
         "model_info",
     )
     for name, pairs in samples:
@@ -155,18 +157,22 @@ def test_gauges_tell_the_state_of_the_service(samples: Samples, bundle: Bundle) 
     assert value(samples, "ood_threshold") == pytest.approx(bundle.calibration.threshold)
     assert value(samples, "worker_up") == 1
     assert value(samples, "queue_depth") == 0
+    assert value(samples, "queue_limit") == 256
+    assert value(samples, "ood_alpha") == bundle.calibration.guarantee.alpha
     assert value(samples, "in_flight") == 1  # the scrape
     described = {"scorer": "nap-energy", "device": "cpu", "precision": "float32"}
     assert value(samples, "model_info", **MODEL, **described) == 1
 
 
 def test_drift_evidence_follows_the_decisions(samples: Samples, predictions: list[Prediction], bundle: Bundle) -> None:
-    alarm = DriftAlarm(bundle.calibration.guarantee.alpha, 0.5)
+    alarm = DriftAlarm(bundle.calibration.guarantee.alpha, 0.5, bundle.calibration.class_alphas)
     for answer in predictions:
-        alarm.update(answer.decision == "reject")
-    assert value(samples, "drift_evidence") == pytest.approx(alarm.evidence)
-    assert alarm.raised  # the black pictures are like none of the calibration
-    assert value(samples, "drift_alarm") == 1
+        alarm.update(answer.decision == "reject", answer.predictions[0].index)
+    horizons = alarm.horizons()
+    for horizon in ("long", "short"):
+        assert value(samples, "drift_evidence", horizon=horizon) == pytest.approx(horizons[horizon].evidence)
+        assert value(samples, "drift_alarm", horizon=horizon) == horizons[horizon].raised
+    assert horizons["long"].raised  # the black pictures are like none of the calibration
 
 
 def test_metrics_come_as_openmetrics_where_they_are_asked_for(client: httpx.Client) -> None:

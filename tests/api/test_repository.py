@@ -6,13 +6,14 @@ import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from threading import Event
+from threading import enumerate as enumerate_threads
 
 import pytest
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from conftest import random_picture
-from oodgate.api import repository as module
+from oodgate.api import loading as module
 from oodgate.api.loading import Opened, open_model
 from oodgate.api.repository import Repository
 from oodgate.errors import (
@@ -47,9 +48,9 @@ def opened(models: Path | None, **settings: object) -> Repository:
     return Repository(Settings(**given), Metrics(CollectorRegistry()))  # type: ignore[arg-type]
 
 
-def run(models: Path, steps: Callable[[Repository], Awaitable[None]]) -> None:
+def run(models: Path, steps: Callable[[Repository], Awaitable[None]], **settings: object) -> None:
     async def all_steps() -> None:
-        repository = opened(models)
+        repository = opened(models, **settings)
         try:
             await steps(repository)
         finally:
@@ -248,6 +249,40 @@ def test_an_unloaded_model_is_refused_and_can_be_loaded_again(models: Path) -> N
         assert (await repository.load("tiny")).state == "ready"
 
     run(models, steps)
+
+
+def test_evidence_of_drift_follows_its_threshold_and_each_file_has_one_writer(
+    models: Path, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    async def steps(repository: Repository) -> None:
+        def images() -> int:
+            return int(repository.predictor("tiny").drift.alarm.state()["overall"]["images"])
+
+        async def load(version: str) -> None:
+            install(bundles[version], models / "tiny")
+            assert (await repository.load("tiny")).version == version
+
+        await repository.predictor("tiny").judge(picture)
+        with repository.lease("tiny") as old:
+            loading = asyncio.create_task(load("1"))
+            while repository.predictor("tiny") is old:
+                await asyncio.sleep(0.01)
+            await old.judge(picture)
+        await loading
+        await repository.predictor("tiny").judge(picture)
+        assert images() == 3
+        await load("2")
+        assert images() == 0
+        await load("1")
+        assert images() == 3
+        await repository.unload("tiny")
+        await load("1")
+        assert images() == 3
+        assert len([thread for thread in enumerate_threads() if thread.name == "oodgate-drift"]) == 1
+        assert len(list((tmp_path / "state").iterdir())) == 2
+
+    run(models, steps, state_dir=tmp_path / "state")
+    assert not [thread for thread in enumerate_threads() if thread.name == "oodgate-drift"]
 
 
 def test_a_version_that_is_not_served_is_not_found(models: Path) -> None:

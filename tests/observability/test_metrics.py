@@ -7,7 +7,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from oodgate.observability.metrics import P_VALUE_EDGES, SCORE_QUANTILES, STAGES, Metrics, ModelMetrics
+from oodgate.conformal import OTHER
+from oodgate.observability.clients import ClientQuota
+from oodgate.observability.drift import DriftAlarm
+from oodgate.observability.drift_metrics import OTHER_CLASSES
+from oodgate.observability.metrics import OUTCOMES, P_VALUE_EDGES, SCORE_QUANTILES, STAGES, Metrics, ModelMetrics
 
 SCORES = np.sort(np.random.default_rng(0).normal(5, 1, 1000))
 TINY = {"model": "tiny", "version": "1"}
@@ -58,15 +62,20 @@ PROMISED = {
     "ood_p_value_sum": MODEL,
     "ood_score_sum": MODEL,
     "ood_threshold": MODEL,
+    "ood_alpha": MODEL,
     "ood_clamped_total": MODEL,
     "stage_duration_seconds_sum": {"stage"},
     "batch_size_sum": MODEL,
     "queue_depth": MODEL,
+    "queue_limit": MODEL,
     "in_flight": set(),
     "refused_total": {"reason"},
     "worker_up": MODEL,
-    "drift_evidence": MODEL,
-    "drift_alarm": MODEL,
+    "drift_evidence": {*MODEL, "horizon"},
+    "drift_alarm": {*MODEL, "horizon"},
+    "class_drift_alarm": {*MODEL, "class"},
+    "drift_uncounted": MODEL,
+    "quarantine_total": {"outcome"},
     "model_info": MODEL,
 }
 
@@ -77,6 +86,9 @@ def test_promised_metrics_are_there_with_their_labels(name: str, metrics: Metric
     metrics.http_duration.labels("/")
     metrics.refused.labels("queue_full")
     tiny.describe({})
+    alarm = DriftAlarm(0.05, 0.01, {OTHER: 0.1})
+    alarm.update(rejected=False, predicted=0)
+    tiny.watch_drift(alarm, ["ant"])
     tiny.count("cat", "accept", 5.0, 0.5, clamped=False)
     found = {frozenset(labels) for metric, labels in series(metrics) if metric == f"oodgate_{name}"}
     assert found == {frozenset(PROMISED[name])}
@@ -131,12 +143,39 @@ def test_every_stage_is_there_before_its_first_observation(metrics: Metrics) -> 
     assert [value(metrics, "stage_duration_seconds_count", stage=stage) for stage in STAGES] == [0.0] * len(STAGES)
 
 
-def test_worker_and_drift_are_read_whenever_metrics_are_scraped(metrics: Metrics, tiny: ModelMetrics) -> None:
-    state = {"worker_up": 1.0, "queue_depth": 3.0, "drift_evidence": 0.5, "drift_alarm": 0.0}
+def test_decisions_and_outcomes_are_there_before_the_first_image(metrics: Metrics, tiny: ModelMetrics) -> None:
+    assert [value(metrics, "predictions_total", **TINY, decision=word) for word in ("accept", "reject")] == [0.0, 0.0]
+    assert [value(metrics, "quarantine_total", outcome=word) for word in OUTCOMES] == [0.0] * len(OUTCOMES)
+
+
+def test_the_worker_is_read_whenever_metrics_are_scraped(metrics: Metrics, tiny: ModelMetrics) -> None:
+    state = {"worker_up": 1.0, "queue_depth": 3.0}
     tiny.watch(**{name: lambda name=name: state[name] for name in state})  # type: ignore[misc]
     assert {name: value(metrics, name, **TINY) for name in state} == state
-    state.update(worker_up=0, queue_depth=0, drift_evidence=2.5, drift_alarm=1)
+    state.update(worker_up=0, queue_depth=0)
     assert {name: value(metrics, name, **TINY) for name in state} == state
+
+
+def test_drift_is_told_by_horizon_and_by_class_until_it_is_reset(metrics: Metrics, tiny: ModelMetrics) -> None:
+    alarm = DriftAlarm(0.05, 0.5, {1: 0.05, OTHER: 0.1}, quota=ClientQuota(20))
+    tiny.watch_drift(alarm, ["ant", "bee", "cat"])
+    assert value(metrics, "class_drift_alarm", **TINY, **{"class": "bee"}) is None
+    for _ in range(20):
+        alarm.update(rejected=True, predicted=1, client="loud")
+    for _ in range(3):
+        alarm.update(rejected=True, predicted=2, client="loud")
+    alarm.update(rejected=False, predicted=0)
+    horizons = alarm.horizons()
+    for horizon in ("long", "short"):
+        assert value(metrics, "drift_evidence", **TINY, horizon=horizon) == horizons[horizon].evidence
+        assert value(metrics, "drift_alarm", **TINY, horizon=horizon) == 1
+    assert value(metrics, "class_drift_alarm", **TINY, **{"class": "bee"}) == 1
+    assert value(metrics, "class_drift_alarm", **TINY, **{"class": OTHER_CLASSES}) == 0
+    assert value(metrics, "drift_uncounted", **TINY) == 3
+    alarm.reset()
+    assert value(metrics, "drift_alarm", **TINY, horizon="long") == 0
+    assert value(metrics, "class_drift_alarm", **TINY, **{"class": "bee"}) is None
+    assert value(metrics, "drift_uncounted", **TINY) == 0
 
 
 def test_two_services_in_one_process_do_not_share_numbers() -> None:

@@ -12,10 +12,8 @@ import pytest
 from conftest import ROOT, encoded, random_picture
 from oodgate.bundle import load_bundle
 from oodgate.gate import Gate
-from oodgate.offline.bench import measure_costs
 from oodgate.offline.measures import measure
 from oodgate.offline.predict import predict_paths
-from oodgate.scores.registry import SCORERS
 
 
 def run_cli(*words: object) -> str:
@@ -90,11 +88,3 @@ def test_saved_measures_are_in_the_bundle(
     words = ["evaluate", mine, "--id", image_folder, "--ood", f"noise={strange_folder}"]
     run_cli(*words, "--save", "--scorers", "msp")
     assert set(load_bundle(mine).manifest.measures["sets"]["noise"]) == {"msp"}
-
-
-def test_every_scorer_has_a_cost(bundle_folder: Path) -> None:
-    costs = measure_costs(load_bundle(bundle_folder), "cpu", "float32", images=2, rounds=2, progress=lambda count: None)
-    assert [row.scorer for row in costs.scores] == list(SCORERS)
-    assert all(
-        row.score_ms > 0 and row.share == pytest.approx(100 * row.score_ms / costs.forward_ms) for row in costs.scores
-    )

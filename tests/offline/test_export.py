@@ -1,3 +1,5 @@
+"""Weights and classes -> bundle, for the networks of the catalogue; what the bundle says of itself."""
+
 import json
 from pathlib import Path
 
@@ -10,7 +12,10 @@ from oodgate.bundle import load_bundle
 from oodgate.errors import BundleError, ExportError
 from oodgate.model import Model
 from oodgate.offline.backbones.catalogue import BACKBONES
-from oodgate.offline.export import BundleName, build_network, check_parity, export_bundle, read_classes
+from oodgate.offline.export import BundleName, ExportPlan, export_bundle
+from oodgate.offline.exporting.classes import read_classes
+from oodgate.offline.exporting.probes import check_parity
+from oodgate.offline.exporting.weights import load_weights
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -29,7 +34,8 @@ def export_random(folder: Path, backbone: str, **changes: object) -> Path:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_bundle_answers_as_the_network_that_was_exported(tmp_path: Path, backbone: str) -> None:
     bundle = load_bundle(export_random(tmp_path, backbone))
-    network = build_network(BACKBONES[backbone], tmp_path / "weights.safetensors", len(CLASSES))
+    network = BACKBONES[backbone].build(len(CLASSES)).eval()
+    load_weights(network, tmp_path / "weights.safetensors")
     pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     preprocessing = BACKBONES[backbone].preprocessing
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
@@ -52,7 +58,7 @@ def test_the_activation_is_relu_d_and_pooling_it_gives_the_logits(tmp_path: Path
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="do not fit this backbone"):
+    with pytest.raises(ExportError, match=r"linear.weight has shape \(3, 7\), the network's has \(3, 64\)"):
         export_random(tmp_path, "resnet20-cifar", **{"linear.weight": torch.zeros(3, 7)})
 
 
@@ -61,15 +67,10 @@ def test_missing_weights_are_refused_by_name(tmp_path: Path) -> None:
         export_random(tmp_path, "resnet20-cifar", **{"bn1.weight": None})
 
 
-def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "w.safetensors").write_bytes(b"\x80\x04pickled?")
-    with pytest.raises(ExportError, match=r"w\.safetensors"):
-        build_network(BACKBONES["resnet20-cifar"], tmp_path / "w.safetensors", 3)
-
-
-def test_an_unknown_backbone_is_answered_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="densenet-bc-100-12"):
-        export_bundle("alexnet", tmp_path / "w", tmp_path / "c", tmp_path / "b", BundleName("b"))
+def test_an_unknown_network_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps(CLASSES))
+    with pytest.raises(ExportError, match="there is no network 'lenet'; give one of densenet-bc-100-12"):
+        export_bundle("lenet", tmp_path / "w", tmp_path / "c.json", tmp_path / "b", BundleName("b"))
 
 
 def test_answers_that_differ_too_much_are_refused() -> None:
@@ -85,14 +86,60 @@ def test_answers_that_differ_too_much_are_refused() -> None:
 )
 def test_classes_come_from_json_or_lines(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    assert read_classes(tmp_path / name) == ("ant", "bee")
+    classes = read_classes(tmp_path / name)
+    assert (classes.names, classes.ids, classes.parents) == (("ant", "bee"), (), {})
 
 
-@pytest.mark.parametrize("text", ['["ant"]', '["ant", "ant"]', '{"ant": 0}', "[1, 2]", "[", "[]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"name": "ant", "id": "n1", "parent": "insect"}, {"name": "bee", "id": "n2", "parent": "insect"}],
+        {
+            "classes": [{"name": "ant", "id": "n1"}, {"name": "bee", "id": "n2", "parent": "insect"}],
+            "parents": {"ant": "insect"},
+        },
+    ],
+)
+def test_classes_bring_ids_and_parents(tmp_path: Path, content: object) -> None:
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    classes = read_classes(tmp_path / "c.json")
+    assert (classes.names, classes.ids) == (("ant", "bee"), ("n1", "n2"))
+    assert classes.parents == {"ant": "insect", "bee": "insect"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["ant"]',
+        '["ant", "ant"]',
+        '{"ant": 0}',
+        "[1, 2]",
+        "[",
+        "[]",
+        '["ant", ""]',
+        '[{"name": "ant", "id": "1"}, "bee"]',
+        '[{"name": "ant", "colour": "red"}, "bee"]',
+        '{"classes": ["ant", "bee"], "parents": ["insect"]}',
+        '{"classes": ["ant", "bee"], "parents": {"ant": 1}}',
+    ],
+)
 def test_unusable_classes_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(ExportError, match=r"c\.json"):
         read_classes(tmp_path / "c.json")
+
+
+def test_the_hierarchy_and_ids_travel_in_the_bundle_and_a_circle_is_refused(tmp_path: Path) -> None:
+    export_random(tmp_path, "resnet20-cifar")
+    weights, classes = tmp_path / "weights.safetensors", tmp_path / "other.json"
+    named = [{"name": name, "id": f"n{index}"} for index, name in enumerate(CLASSES)]
+    classes.write_text(json.dumps({"classes": named, "parents": {"ant": "insect", "insect": "animal"}}))
+    manifest = export_bundle("resnet20-cifar", weights, classes, tmp_path / "h", BundleName("h")).manifest
+    assert manifest.class_ids == ("n0", "n1", "n2")
+    assert manifest.ancestors("ant") == ("insect", "animal")
+    classes.write_text(json.dumps({"classes": named, "parents": {"ant": "bee", "bee": "ant"}}))
+    with pytest.raises(ExportError, match="the hierarchy goes in a circle"):
+        export_bundle("resnet20-cifar", weights, classes, tmp_path / "h", BundleName("h"))
 
 
 def test_provenance_travels_in_the_bundle(tmp_path: Path) -> None:
@@ -110,3 +157,21 @@ def test_an_exported_bundle_has_no_threshold_yet(tmp_path: Path) -> None:
     bundle = load_bundle(export_random(tmp_path, "resnet20-cifar"))
     with pytest.raises(BundleError, match="oodgate calibrate"):
         _ = bundle.calibration
+
+
+def test_a_name_that_no_folder_could_have_is_refused(tmp_path: Path) -> None:
+    export_random(tmp_path, "resnet20-cifar")
+    weights, classes = tmp_path / "weights.safetensors", tmp_path / "classes.json"
+    with pytest.raises(ExportError, match="the bundle cannot be described, 'name': "):
+        export_bundle("resnet20-cifar", weights, classes, tmp_path / "b", BundleName("../Mine"))
+
+
+def test_a_network_without_weights_is_refused_unless_random_ones_are_wanted(tmp_path: Path) -> None:
+    classes = tmp_path / "classes.json"
+    classes.write_text(json.dumps(CLASSES))
+    with pytest.raises(ExportError, match="weights would be random; give its trained ones with --weights"):
+        export_bundle("resnet20-cifar", None, classes, tmp_path / "b", BundleName("b"))
+    plan = ExportPlan(random_weights=True)
+    one, two = (export_bundle("resnet20-cifar", None, classes, tmp_path / "b", BundleName("b"), plan) for _ in "ab")
+    assert any("the weights are random" in notice for notice in one.manifest.notices)
+    assert torch.equal(one.state["classifier.weight"], two.state["classifier.weight"])

@@ -14,7 +14,7 @@ from oodgate.errors import Draining, RequestError
 from oodgate.observability.metrics import Metrics
 
 REQUEST_ID = "X-Request-Id"
-_VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 log = structlog.stdlib.get_logger("oodgate.access")
@@ -70,4 +70,9 @@ class AccessMiddleware:
 
 def choose_request_id(offered: str | None) -> str:
     """The client's id where it is short and plain, a new one otherwise."""
-    return offered if offered and _VALID_REQUEST_ID.fullmatch(offered) else uuid4().hex
+    return offered if offered and is_plain(offered) else uuid4().hex
+
+
+def is_plain(offered: str) -> bool:
+    """Whether a header's value is short and has no letter that means something in a log or a label."""
+    return _PLAIN.fullmatch(offered) is not None

@@ -13,6 +13,7 @@ from oodgate.api.access import AccessMiddleware
 from oodgate.api.documentation import without_validation_errors
 from oodgate.api.handlers import add_handlers
 from oodgate.api.repository import Repository
+from oodgate.observability.gpu import gpu_collector
 from oodgate.observability.metrics import Metrics
 
 log = structlog.stdlib.get_logger("oodgate")
@@ -51,4 +52,6 @@ def create_metrics() -> Metrics:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+    if gpus := gpu_collector():
+        registry.register(gpus)
     return Metrics(registry)

@@ -30,6 +30,7 @@ RELOAD_PROBLEMS: Problems = (
     *(errors.ReloadDisabled, errors.ModelNotFound, errors.LoadInProgress, errors.Draining),
     RequestError,
 )
+RESET_PROBLEMS: Problems = (errors.ReloadDisabled, errors.ModelNotFound, RequestError, *NOT_READY)
 INFERENCE_PROBLEMS: Problems = (
     *(errors.MalformedInference, errors.ModelNotFound, errors.TooManyBytes, errors.TooManyFiles),
     *(errors.CompressedBody, RequestError),

@@ -1,12 +1,21 @@
-"""One model that the service knows: where it is loaded from, what answers for it, and if nothing does, why."""
+"""The models that the service knows: where each is loaded from, what answers for it, and if nothing does, why."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from oodgate.api.loading import bundles_below
 from oodgate.api.predictor import Predictor
-from oodgate.errors import ModelUnavailable, ModelUnloaded, RequestError, SetupError
+from oodgate.errors import (
+    LoadInProgress,
+    ModelNotFound,
+    ModelUnavailable,
+    ModelUnloaded,
+    RequestError,
+    SetupError,
+)
 from oodgate.settings import Settings
 
 State = Literal["ready", "loading", "unavailable", "unloaded"]
@@ -47,18 +56,60 @@ class Entry:
         return ModelUnavailable(f"model '{self.name}' cannot be served: {self.trouble}")
 
 
-def default_name(entries: Mapping[str, Entry], settings: Settings) -> str:
-    """The model that answers where none is named; raises SetupError where it is not known or its bundle is not fit.
+class Entries:
+    """The entries by name; iterates over them in the order of names."""
 
-    It is OODGATE_DEFAULT_MODEL, else the one of OODGATE_BUNDLE, which is the first entry, else the only one.
-    """
-    first, known = next(iter(entries.values())), ", ".join(sorted(entries))
-    if settings.serves_bundle and first.trouble:
-        raise SetupError(first.trouble)
-    wanted = settings.default_model or (first.name if settings.serves_bundle else "")
-    if wanted and wanted not in entries:
-        raise SetupError(f"there is no model '{wanted}' to be the default; there are {known}")
-    usable = [name for name, entry in entries.items() if entry.predictor] or list(entries)
-    if not wanted and len(usable) > 1:
-        raise SetupError(f"there are {known}; say which is the default with OODGATE_DEFAULT_MODEL")
-    return wanted or usable[0]
+    def __init__(self) -> None:
+        self._by_name: dict[str, Entry] = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter([self._by_name[name] for name in sorted(self._by_name)])
+
+    def add(self, entry: Entry) -> None:
+        """Take up a model; raises SetupError where another has its name."""
+        if entry.name in self._by_name:
+            other = self._by_name[entry.name].folder
+            raise SetupError(f"{other} and {entry.folder} both hold a model named '{entry.name}'; rename or remove one")
+        self._by_name[entry.name] = entry
+
+    def find(self, name: str) -> Entry:
+        """The model of this name; raises ModelNotFound."""
+        if name not in self._by_name:
+            raise ModelNotFound(f"there is no model '{name}'; GET /v1/models lists those that there are")
+        return self._by_name[name]
+
+    def look_for(self, name: str, models: Path | None) -> None:
+        """Take up a folder of this name below `models` that has come since the start."""
+        if models is None or name in self._by_name:
+            return
+        for folder in bundles_below(models):
+            if folder.name == name:
+                self.add(Entry(name, folder))
+
+    @contextmanager
+    def changing(self, name: str) -> Iterator[Entry]:
+        """The model while it is loaded or unloaded; raises ModelNotFound, or LoadInProgress where it is already."""
+        entry = self.find(name)
+        if entry.changing:
+            raise LoadInProgress(f"model '{name}' is being loaded or unloaded already; try again when that has ended")
+        entry.changing = True
+        try:
+            yield entry
+        finally:
+            entry.changing = False
+
+    def default(self, settings: Settings) -> str:
+        """The model that answers where none is named; raises SetupError where it is not known or its bundle not fit.
+
+        It is OODGATE_DEFAULT_MODEL, else the one of OODGATE_BUNDLE, which was added first, else the only one.
+        """
+        first, known = next(iter(self._by_name.values())), ", ".join(sorted(self._by_name))
+        if settings.serves_bundle and first.trouble:
+            raise SetupError(first.trouble)
+        wanted = settings.default_model or (first.name if settings.serves_bundle else "")
+        if wanted and wanted not in self._by_name:
+            raise SetupError(f"there is no model '{wanted}' to be the default; there are {known}")
+        usable = [entry.name for entry in self._by_name.values() if entry.predictor] or list(self._by_name)
+        if not wanted and len(usable) > 1:
+            raise SetupError(f"there are {known}; say which is the default with OODGATE_DEFAULT_MODEL")
+        return wanted or usable[0]

@@ -40,6 +40,7 @@ class Inference:
 
     request: InferenceRequest
     pictures: list[OpenPicture]
+    files: Sequence[bytes | None]  # what each picture is opened from; pixels have none
 
 
 def read_inference(body: bytes, json_length: str | None, settings: Settings) -> Inference:
@@ -54,8 +55,12 @@ def read_inference(body: bytes, json_length: str | None, settings: Settings) -> 
         raise TooManyFiles(
             f"the request has {tensor.shape[0]} images, at most {settings.max_files} are taken; split it"
         )
-    read = _read_files if tensor.name == "image" else _read_pixels
-    return Inference(request, read(tensor, _content(tensor, binary), settings))
+    content = _content(tensor, binary)
+    if tensor.name == "image":
+        files = _read_files(tensor, content, settings)
+        return Inference(request, [partial(_decode_file, file, settings) for file in files], files)
+    pictures = _read_pixels(tensor, content, settings)
+    return Inference(request, pictures, [None] * len(pictures))
 
 
 def _split(body: bytes, json_length: str | None) -> tuple[bytes, memoryview]:
@@ -92,7 +97,7 @@ def _content(tensor: InputTensor, binary: memoryview) -> Any:
     return tensor.data if size is None else binary
 
 
-def _read_files(tensor: InputTensor, content: Any, settings: Settings) -> list[OpenPicture]:
+def _read_files(tensor: InputTensor, content: Any, settings: Settings) -> list[bytes]:
     if tensor.datatype != "BYTES" or len(tensor.shape) != 1:
         raise MalformedInference(
             f"image is {tensor.datatype} {tensor.shape}, expected BYTES [N], one encoded file each"
@@ -105,7 +110,7 @@ def _read_files(tensor: InputTensor, content: Any, settings: Settings) -> list[O
         most = 4 * math.ceil(settings.max_bytes / 3)  # characters of base64
     if any(len(file) > most for file in files):
         raise TooManyBytes(f"an image has more than {settings.max_bytes} bytes, the most that it may have")
-    return [partial(_decode_file, file, settings) for file in files]
+    return [_bytes(file, position) for position, file in enumerate(files)]
 
 
 def _elements(content: memoryview, count: int) -> list[memoryview]:
@@ -128,12 +133,17 @@ def _strings(content: Any, count: int) -> list[str]:
     return content
 
 
-def _decode_file(file: memoryview | str, settings: Settings) -> Image.Image:
+def _bytes(file: memoryview | str, position: int) -> bytes:
     try:
-        data = b64decode(file, validate=True) if isinstance(file, str) else bytes(file)
+        return b64decode(file, validate=True) if isinstance(file, str) else bytes(file)
     except ValueError as error:
-        raise MalformedInference("the string is not base64; encode the image file, or send binary data") from error
-    return decode(not_empty(data), settings.max_pixels, settings.formats)
+        raise MalformedInference(
+            f"image {position}: the string is not base64; encode the image file, or send binary data"
+        ) from error
+
+
+def _decode_file(file: bytes, settings: Settings) -> Image.Image:
+    return decode(not_empty(file), settings.max_pixels, settings.formats)
 
 
 def _read_pixels(tensor: InputTensor, content: Any, settings: Settings) -> list[OpenPicture]:

@@ -30,7 +30,8 @@ from oodgate.api.inference_schemas import (
 )
 from oodgate.api.leaving import unless_client_leaves
 from oodgate.api.limits import limited
-from oodgate.api.predictor import OpenPicture, Predictor
+from oodgate.api.origin import Origin, client_of
+from oodgate.api.predictor import Predictor
 from oodgate.api.render import Document
 from oodgate.api.repository import Models
 from oodgate.errors import CompressedBody, RequestError
@@ -135,7 +136,7 @@ async def answer_inference(request: Request, models: Models, name: str, version:
     models.check_ready(name, version)
     inference = await read(request, models)
     with models.lease(name, version) as predictor:
-        verdicts = await unless_client_leaves(request, judge_all(predictor, inference.pictures))
+        verdicts = await unless_client_leaves(request, judge_all(predictor, inference, request))
         body, json_length = write_inference(inference.request, predictor.gate.manifest, verdicts)
     if json_length is None:
         return Response(body, media_type="application/json")
@@ -149,12 +150,17 @@ async def read(request: Request, models: Models) -> Inference:
         raise CompressedBody(f"the content coding is '{coding}'; send the body as it is")
     body = await limited(request, models.settings.max_request_bytes).body()
     parse = partial(read_inference, body, request.headers.get(JSON_LENGTH), models.settings)
-    return await asyncio.get_running_loop().run_in_executor(models.decoders, parse)
+    return await asyncio.get_running_loop().run_in_executor(models.facilities.decoders, parse)
 
 
-async def judge_all(predictor: Predictor, pictures: list[OpenPicture]) -> list[Verdict]:
+async def judge_all(predictor: Predictor, inference: Inference, request: Request) -> list[Verdict]:
     """The verdicts, in order; raises the first error, when all have ended."""
-    results = await asyncio.gather(*(predictor.judge(picture) for picture in pictures), return_exceptions=True)
+    client = client_of(request)
+    work = [
+        predictor.judge(picture, Origin(client, f"{request.state.request_id}/{position}", file))
+        for position, (picture, file) in enumerate(zip(inference.pictures, inference.files, strict=True))
+    ]
+    results = await asyncio.gather(*work, return_exceptions=True)
     verdicts = []
     for position, result in enumerate(results):
         if isinstance(result, RequestError):

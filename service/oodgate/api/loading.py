@@ -1,14 +1,17 @@
 """Folders -> gates: which folders hold models, and one sentence where a model cannot be served."""
 
-from dataclasses import dataclass
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
-from oodgate.bundle import MANIFEST, load_bundle
+from oodgate.bundle import MANIFEST, Bundle, load_bundle
 from oodgate.errors import SetupError
 from oodgate.gate import Gate
 from oodgate.settings import Settings
+from oodgate.tuning import Tuning, tuned
 
 log = structlog.stdlib.get_logger("oodgate")
 
@@ -21,6 +24,29 @@ class Opened:
     version: str | None
     gate: Gate | None
     reason: str | None
+
+
+class Loader:
+    """Opens models while the service runs, one at a time.
+
+    Each needs memory for one more network, and torch's warnings are those of the process.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="oodgate-load")
+
+    async def open(self, folder: Path, name: str) -> Opened:
+        """What the folder holds now; there is no gate where it is not the model of this name."""
+        opened = await asyncio.get_running_loop().run_in_executor(self._thread, open_model, folder, self._settings)
+        if opened.gate is None or opened.name == name:
+            return opened
+        reason = f"{folder} holds model '{opened.name}' now, expected '{name}'; give it a folder of its own"
+        return Opened(opened.name, opened.version, None, reason)
+
+    def close(self) -> None:
+        """End the thread when it has opened what it is at."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def model_folders(settings: Settings) -> list[Path]:
@@ -46,10 +72,28 @@ def open_model(folder: Path, settings: Settings) -> Opened:
     try:
         bundle = load_bundle(folder)
         name, version = bundle.manifest.name, bundle.manifest.version
-        return Opened(name, version, Gate(bundle, settings.device, settings.precision), None)
+        gate = Gate(bundle, settings.device, settings.precision)
+        gate.tuning = arrange(bundle, gate, settings)
+        return Opened(name, version, gate, None)
     except SetupError as error:
         reason = str(error)
     except Exception as error:  # a foreign network fails in its own ways, and memory may not suffice
         log.exception("a bundle cannot be loaded", folder=str(folder))
         reason = f"the bundle in {folder} cannot be loaded ({type(error).__name__}); the log has the whole of it"
     return Opened(name, version, None, reason)
+
+
+def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
+    """How the gate's network is run: as the settings say, and measured where they leave it open."""
+    if settings.max_batch:
+        return Tuning(settings.workers or 1, settings.threads, settings.threads, settings.max_batch)
+    found = tuned(gate.model, bundle.manifest.preprocessing.crop, bundle.network_hash, settings.state_dir)
+    log.info(
+        "measured", model=bundle.manifest.name, workers=found.workers, threads=found.threads, batch=found.max_batch
+    )
+    return replace(
+        found,
+        workers=settings.workers or found.workers,
+        threads=settings.threads or found.threads,
+        lone_threads=settings.threads or found.lone_threads,
+    )

@@ -1,13 +1,13 @@
-"""Which models there are, what each of them is, and loading and unloading them while the service runs."""
+"""Which models there are, what each of them is, and what changes them while the service runs."""
 
 from fastapi import APIRouter
 
 from oodgate.api import render
-from oodgate.api.documentation import NAMED_MODEL_PROBLEMS, NOT_SERVED, RELOAD_PROBLEMS, problems
+from oodgate.api.documentation import NAMED_MODEL_PROBLEMS, NOT_SERVED, RELOAD_PROBLEMS, RESET_PROBLEMS, problems
 from oodgate.api.entry import Entry
 from oodgate.api.render import Document
 from oodgate.api.repository import Models
-from oodgate.api.schemas import ModelDescription, ModelList, ModelStatus
+from oodgate.api.schemas import DriftStatus, ModelDescription, ModelList, ModelStatus
 from oodgate.errors import LoadFailed
 
 router = APIRouter(tags=["models"])
@@ -66,6 +66,17 @@ async def load_model(models: Models, name: str) -> Document:
 async def unload_model(models: Models, name: str) -> Document:
     """Stop serving a model; answers when what was accepted for it is answered and its memory is free."""
     return status(await models.unload(name), models)
+
+
+@router.post(
+    "/v1/models/{name}/drift/reset",
+    operation_id="reset_drift",
+    response_model=DriftStatus,
+    responses=problems(*RESET_PROBLEMS),
+)
+async def reset_drift(models: Models, name: str) -> Document:
+    """Forget the model's evidence of drift and end its alarms: when the cause is gone, and not before."""
+    return render.drift(await models.reset_drift(name))
 
 
 def status(entry: Entry, models: Models) -> Document:

@@ -4,6 +4,7 @@ From top to bottom: the endpoints, then the steps that they name.
 """
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from oodgate.api.documentation import (
 from oodgate.api.handlers import problem
 from oodgate.api.leaving import unless_client_leaves
 from oodgate.api.limits import check_file_type, read_file, read_files, read_image
+from oodgate.api.origin import Origin, client_of
 from oodgate.api.predictor import OpenPicture, Predictor
 from oodgate.api.render import Document
 from oodgate.api.repository import Models
@@ -96,8 +98,9 @@ async def answer_image(request: Request, models: Models, name: str, top_k: int) 
     """The prediction of the one image of a request."""
     models.check_ready(name)
     data = await read_image(request, models.settings)
+    origin = Origin(client_of(request), request.state.request_id, data)
     with models.lease(name) as predictor:
-        judged = await unless_client_leaves(request, predictor.judge(file_picture(data, models.settings)))
+        judged = await unless_client_leaves(request, predictor.judge(file_picture(data, models.settings), origin))
     document = render.prediction(judged, predictor.gate, top_k, request.state.request_id)
     structlog.contextvars.bind_contextvars(decision=document["decision"])
     return Response(orjson.dumps(document), media_type="application/json")
@@ -107,27 +110,26 @@ async def answer_batch(request: Request, models: Models, name: str, top_k: int) 
     """The predictions or problems of the files of a request, in order; one version of the model answers all."""
     models.check_ready(name)
     files = await read_files(request, models.settings)
-    ids = [f"{request.state.request_id}/{position}" for position in range(len(files))]
+    client = client_of(request)
+    origins = [Origin(client, f"{request.state.request_id}/{position}") for position in range(len(files))]
     with models.lease(name) as predictor:
         work = asyncio.gather(
-            *(predict_file(models, predictor, file, top_k, id_) for file, id_ in zip(files, ids, strict=True))
+            *(predict_file(models, predictor, file, top_k, origin) for file, origin in zip(files, origins, strict=True))
         )
         results = await unless_client_leaves(request, work)
     return Response(orjson.dumps({"results": results}), media_type="application/json")
 
 
-async def predict_file(
-    models: Models, predictor: Predictor, file: UploadFile, top_k: int, prediction_id: str
-) -> Document:
+async def predict_file(models: Models, predictor: Predictor, file: UploadFile, top_k: int, origin: Origin) -> Document:
     """The prediction or the problem of one file of a batch."""
     try:
         check_file_type(file, models.settings)
         data = await read_file(file, models.settings.max_bytes)
-        judged = await predictor.judge(file_picture(data, models.settings))
-        return render.prediction(judged, predictor.gate, top_k, prediction_id)
+        judged = await predictor.judge(file_picture(data, models.settings), replace(origin, file=data))
+        return render.prediction(judged, predictor.gate, top_k, origin.prediction_id)
     except RequestError as error:
         models.metrics.refused.labels(error.code).inc()
-        return problem(error, prediction_id)
+        return problem(error, origin.prediction_id)
 
 
 def file_picture(data: bytes, settings: Settings) -> OpenPicture:

@@ -1,8 +1,7 @@
 """One version of one model at work: picture -> pixels in a thread, wait for the batcher, count."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic, perf_counter
@@ -10,12 +9,15 @@ from time import monotonic, perf_counter
 import structlog
 from PIL import Image
 
+from oodgate.api.facilities import Facilities
+from oodgate.api.model_drift import ModelDrift
+from oodgate.api.origin import NOWHERE, Origin
 from oodgate.batching import Answer, Batcher, BatchLimits
-from oodgate.errors import DeadlinePassed, QueueFull
+from oodgate.errors import DeadlinePassed, InferenceFailed, QueueFull
 from oodgate.gate import Gate, Pixels, Verdict
 from oodgate.images.preprocess import preprocess
-from oodgate.observability.drift import DriftAlarm
-from oodgate.observability.metrics import Metrics, ModelMetrics
+from oodgate.model import use_threads
+from oodgate.observability.metrics import ModelMetrics
 from oodgate.settings import Settings
 
 OpenPicture = Callable[[], Image.Image]
@@ -38,21 +40,20 @@ class Judged:
 class Predictor:
     """A gate behind its queue and worker, its drift alarm and its metrics."""
 
-    def __init__(self, settings: Settings, gate: Gate, decoders: Executor, metrics: Metrics) -> None:
-        """Start the worker and expose the model's metrics; `decoders` open and preprocess the pictures."""
+    def __init__(self, facilities: Facilities, gate: Gate, drift: ModelDrift) -> None:
+        """Start the worker and expose the model's metrics."""
         self.gate = gate
-        self._settings = settings
-        self._decoders = decoders
-        self._metrics = metrics
+        self.drift = drift
+        self._facilities = facilities
+        self._settings = facilities.settings
         self._own_metrics = describing_metrics(gate)
-        self._batcher = create_batcher(settings, gate, self._own_metrics)
-        self._drift = DriftAlarm(gate.calibration.guarantee.alpha, settings.drift_false_alarms)
+        self._batcher = create_batcher(self._settings, gate, self._own_metrics)
         self._waiting = 0  # images
         self._users = 0  # requests
         self._unused = asyncio.Event()
         self._start()
 
-    async def judge(self, open_picture: OpenPicture) -> Judged:
+    async def judge(self, open_picture: OpenPicture, origin: Origin = NOWHERE) -> Judged:
         """Answer one image; raises the RequestError that says why there is no answer."""
         start = perf_counter()
         deadline = monotonic() + self._settings.deadline_ms / 1000
@@ -63,7 +64,7 @@ class Predictor:
                     answer = await asyncio.wrap_future(self._batcher.submit(pixels, deadline))
             except TimeoutError as error:
                 raise DeadlinePassed(f"there was no answer within {self._settings.deadline_ms:g} ms") from error
-        self._count(answer, decode_ms)
+        self._take_note(answer, decode_ms, origin)
         timing = {"decode": decode_ms, "queue": answer.queue_ms, "forward": answer.result.forward_ms}
         return Judged(answer.result, timing | {"total": 1000 * (perf_counter() - start)})
 
@@ -96,7 +97,7 @@ class Predictor:
             async with asyncio.timeout(_ABANDON_AFTER_S):
                 while not self.ended:
                     await asyncio.sleep(_ASK_AGAIN_AFTER_S)
-        self._metrics.models.hide(self._own_metrics)
+        self._facilities.metrics.models.hide(self._own_metrics)
 
     @property
     def ended(self) -> bool:
@@ -104,20 +105,18 @@ class Predictor:
         return self._batcher.join(0)
 
     def _start(self) -> None:
-        batcher, drift = self._batcher, self._drift  # not self, which would tie the metrics into a cycle with it
-        self._own_metrics.watch(
-            worker_up=lambda: batcher.alive,
-            queue_depth=lambda: batcher.depth,
-            drift_evidence=lambda: drift.evidence,
-            drift_alarm=lambda: drift.raised,
-        )
+        batcher = self._batcher  # not self, which would tie the metrics into a cycle with it
+        self._own_metrics.watch(worker_up=lambda: batcher.alive, queue_depth=lambda: batcher.depth)
+        self._own_metrics.watch_drift(self.drift.alarm, self.gate.manifest.classes)
+        self._own_metrics.queue_limit.set(self._settings.max_queue)
         self._batcher.start()
-        self._metrics.models.show(self._own_metrics)
+        self._facilities.metrics.models.show(self._own_metrics)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
         """Hold one of the places for images that are being decoded or wait, so that neither crowd can grow."""
-        places = self._settings.max_queue + self._settings.max_batch
+        tuning = self.gate.tuning
+        places = self._settings.max_queue + tuning.workers * tuning.max_batch
         if self._waiting >= places:
             raise QueueFull(f"{places} images are waiting already; try again later")
         self._waiting += 1
@@ -127,33 +126,45 @@ class Predictor:
             self._waiting -= 1
 
     async def _open(self, open_picture: OpenPicture) -> tuple[Pixels, float]:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, self._open_now, open_picture)
+        return await asyncio.get_running_loop().run_in_executor(self._facilities.decoders, self._open_now, open_picture)
 
     def _open_now(self, open_picture: OpenPicture) -> tuple[Pixels, float]:
         start = perf_counter()
         pixels = preprocess(open_picture(), self.gate.manifest.preprocessing)
         return pixels, 1000 * (perf_counter() - start)
 
-    def _count(self, answer: Answer[Verdict], decode_ms: float) -> None:
-        verdict = answer.result
-        predicted = self.gate.manifest.classes[int(verdict.probabilities.argmax())]
-        self._own_metrics.count(predicted, decision(verdict), verdict.score, verdict.p_value, verdict.clamped)
+    def _take_note(self, answer: Answer[Verdict], decode_ms: float, origin: Origin) -> None:
+        """Let metrics, drift alarm and quarantine know of an image that was judged."""
+        verdict, manifest = answer.result, self.gate.manifest
+        predicted = int(verdict.probabilities.argmax())
+        name = manifest.classes[predicted]
+        self._own_metrics.count(name, decision(verdict), verdict.score, verdict.p_value, verdict.clamped)
         stages = {"decode": decode_ms, "queue": answer.queue_ms}
         stages |= {"forward": verdict.forward_ms, "score": verdict.score_ms}
         for stage, duration_ms in stages.items():
-            self._metrics.stage_duration.labels(stage).observe(duration_ms / 1000)
-        self._drift.update(not verdict.accepted)
+            self._facilities.metrics.stages[stage].observe(duration_ms / 1000)
+        self.drift.alarm.update(not verdict.accepted, predicted, origin.client)
+        if self._facilities.keeping:
+            self._facilities.keeping.offer(origin, verdict, predicted, manifest)
 
 
 def create_batcher(settings: Settings, gate: Gate, metrics: ModelMetrics) -> Batcher[Pixels, Verdict]:
-    """The queue and worker in front of the gate."""
-    return Batcher(
-        gate.judge,
-        BatchLimits(settings.max_batch, settings.max_wait_ms / 1000, settings.max_queue),
+    """The queue and workers in front of the gate."""
+    tuning = gate.tuning
+
+    def judge(images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
+        use_threads(tuning.lone_threads if batcher.alone else tuning.threads)
+        return gate.judge(images)
+
+    batcher = Batcher(
+        judge,
+        BatchLimits(tuning.max_batch, settings.max_wait_ms / 1000, settings.max_queue, tuning.workers),
+        on_start=gate.model.enter_worker,
         on_batch=metrics.batch_size.observe,
         on_failure=lambda error: log.error("a batch failed", exc_info=error),
         on_death=lambda error: log.critical("the worker ended", exc_info=error),
     )
+    return batcher
 
 
 def describing_metrics(gate: Gate) -> ModelMetrics:
@@ -161,6 +172,7 @@ def describing_metrics(gate: Gate) -> ModelMetrics:
     manifest, calibration, model = gate.manifest, gate.calibration, gate.model
     metrics = ModelMetrics(manifest.name, manifest.version, gate.calibration_scores)
     metrics.threshold.set(calibration.threshold)
+    metrics.alpha.set(calibration.guarantee.alpha)
     metrics.describe({"scorer": calibration.scorer.name, "device": model.device.type, "precision": model.precision})
     return metrics
 

@@ -1,10 +1,13 @@
-"""A verdict -> the document of one prediction; a gate -> the document of its model."""
+"""A verdict -> the document of one prediction; a gate -> the document of its model, and of its drift."""
+
+from dataclasses import asdict
 
 import numpy as np
 
-from oodgate.api.predictor import Judged, decision
+from oodgate.api.predictor import Judged, Predictor, decision
 from oodgate.bundle import Manifest
 from oodgate.gate import Gate
+from oodgate.observability.drift_metrics import class_label
 
 Document = dict[str, object]
 
@@ -51,6 +54,19 @@ def description(gate: Gate) -> Document:
     }
     optional = {"class_ids": manifest.class_ids, "parents": manifest.parents}
     return document | {name: value for name, value in optional.items() if value}
+
+
+def drift(predictor: Predictor) -> Document:
+    """The evidence of drift and the alarms as they are now."""
+    manifest, alarm = predictor.gate.manifest, predictor.drift.alarm
+    classes = {class_label(index, manifest.classes): asdict(signal) for index, signal in alarm.classes().items()}
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "horizons": {name: asdict(signal) for name, signal in alarm.horizons().items()},
+        "classes": classes,
+        "uncounted": alarm.uncounted,
+    }
 
 
 def _class(manifest: Manifest, index: int, probability: float) -> Document:

@@ -7,7 +7,6 @@ its answer.
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -16,18 +15,12 @@ import structlog
 import torch
 from fastapi import Depends, Request
 
-from oodgate.api.entry import Entry, default_name
-from oodgate.api.loading import bundles_below, model_folders, open_model
+from oodgate.api.entry import Entries, Entry
+from oodgate.api.facilities import Facilities
+from oodgate.api.loading import Loader, model_folders, open_model
+from oodgate.api.model_drift import ModelDrift, identity_of
 from oodgate.api.predictor import Predictor
-from oodgate.errors import (
-    Draining,
-    LoadFailed,
-    LoadInProgress,
-    ModelNotFound,
-    NotReady,
-    ReloadDisabled,
-    SetupError,
-)
+from oodgate.errors import Draining, LoadFailed, ModelNotFound, NotReady, ReloadDisabled
 from oodgate.gate import Gate
 from oodgate.model import choose_device
 from oodgate.observability.metrics import Metrics
@@ -40,28 +33,31 @@ class Repository:
     """Every model that the service knows."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        """Load all models; raises SetupError where OODGATE_BUNDLE is not fit to serve or the default is not known."""
+        """Load all models.
+
+        Raises SetupError where OODGATE_BUNDLE is not fit to serve, the default is not known, or the quarantine cannot
+        be opened.
+        """
         self.settings = settings
         self.metrics = metrics
+        self.facilities = Facilities(settings, metrics)
         self.draining = False
-        self.decoders: Executor = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="oodgate-decode")
-        # One load at a time: each needs memory for one more network, and torch's warnings are those of the process.
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="oodgate-load")
+        self._loader = Loader(settings)
         self._replaced: list[Predictor] = []
-        self._entries: dict[str, Entry] = {}
+        self._entries = Entries()
         choose_device(settings.device)  # where there is none of the kind, no model can say more
         for folder in model_folders(settings):
             self._add(folder)
-        self.default = default_name(self._entries, settings)
+        self.default = self._entries.default(settings)
 
     @property
     def entries(self) -> list[Entry]:
         """Every model in the order of names."""
-        return [self._entries[name] for name in sorted(self._entries)]
+        return list(self._entries)
 
     def predictor(self, name: str, version: str | None = None) -> Predictor:
         """What answers for a model; raises ModelNotFound, or the 503 that says why nothing does."""
-        entry = self._find(name)
+        entry = self._entries.find(name)
         if entry.predictor is None:
             raise entry.refusal()
         if version not in (None, entry.version):
@@ -90,29 +86,38 @@ class Repository:
         Raises ReloadDisabled, Draining, ModelNotFound, LoadInProgress, or LoadFailed, which changes nothing.
         """
         self._check_reload()
-        if name not in self._entries:
-            self._look_for(name)
-        with self._changing(name) as entry:
+        self._entries.look_for(name, self.settings.models)
+        with self._entries.changing(name) as entry:
             if entry.predictor is None:
                 entry.absence, entry.trouble = "loading", None
             gate = await self._open(entry)
             entry.version = gate.manifest.version
-            await self._replace(entry, Predictor(self.settings, gate, self.decoders, self.metrics))
+            await self._replace(entry, self._start(gate, entry.predictor))
         return entry
 
     async def unload(self, name: str) -> Entry:
         """Stop serving a model; returns when its last request has its answer. Raises as `load` does."""
         self._check_reload()
-        with self._changing(name) as entry:
+        with self._entries.changing(name) as entry:
             entry.absence, entry.trouble = "unloaded", None
             await self._replace(entry, None)
         return entry
 
+    async def reset_drift(self, name: str) -> Predictor:
+        """Forget a model's evidence of drift and end its alarms. Raises ReloadDisabled, or as `check_ready` does."""
+        self._check_reload()
+        predictor = self.predictor(name)
+        await asyncio.to_thread(predictor.drift.reset)
+        log.warning("drift alarm reset", model=name, version=predictor.gate.manifest.version)
+        return predictor
+
     async def close(self) -> None:
         """End the threads. Every request has its answer by now; a forward that outlasted the drain is abandoned."""
         await asyncio.gather(*(predictor.end() for predictor in self._predictors()))
-        self._loader.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self.decoders.shutdown, cancel_futures=True)
+        for predictor in self._predictors():
+            await asyncio.to_thread(predictor.drift.close)
+        self._loader.close()
+        await self.facilities.close()
 
     @property
     def ended(self) -> bool:
@@ -120,66 +125,40 @@ class Repository:
         return all(predictor.ended for predictor in self._predictors())
 
     def _predictors(self) -> list[Predictor]:
-        return [*self._replaced, *(entry.predictor for entry in self._entries.values() if entry.predictor)]
-
-    def _find(self, name: str) -> Entry:
-        if name not in self._entries:
-            raise ModelNotFound(f"there is no model '{name}'; GET /v1/models lists those that there are")
-        return self._entries[name]
+        return [*self._replaced, *(entry.predictor for entry in self._entries if entry.predictor)]
 
     def _add(self, folder: Path) -> None:
         opened = open_model(folder, self.settings)
-        if opened.name in self._entries:
-            other = self._entries[opened.name].folder
-            raise SetupError(f"{other} and {folder} both hold a model named '{opened.name}'; rename or remove one")
         entry = Entry(opened.name, folder, opened.version, absence="unavailable", trouble=opened.reason)
+        self._entries.add(entry)
         if opened.gate:
-            entry.predictor = Predictor(self.settings, opened.gate, self.decoders, self.metrics)
+            entry.predictor = self._start(opened.gate, None)
             log.info("loaded", model=entry.name, version=entry.version, device=str(opened.gate.model.device))
         else:
             log.error("a model cannot be served", model=entry.name, reason=entry.trouble)
-        self._entries[entry.name] = entry
+
+    def _start(self, gate: Gate, old: Predictor | None) -> Predictor:
+        """A gate at work; it goes on with the drift alarm of the one that it replaces where both are the same."""
+        if old and old.drift.identity == identity_of(gate):
+            return Predictor(self.facilities, gate, old.drift)
+        return Predictor(self.facilities, gate, ModelDrift(gate, self.settings))
 
     def _check_reload(self) -> None:
         if not self.settings.allow_reload:
             raise ReloadDisabled(
-                "models are not loaded and unloaded here; the operator allows it by OODGATE_ALLOW_RELOAD"
+                "models are not loaded, unloaded or reset here; the operator allows it by OODGATE_ALLOW_RELOAD"
             )
         if self.draining:
             raise Draining("the service is stopping; send the request to another instance")
 
-    def _look_for(self, name: str) -> None:
-        """Take up a folder of this name that has come since the start."""
-        below = bundles_below(self.settings.models) if self.settings.models else []
-        for folder in below:
-            if folder.name == name:
-                self._entries[name] = Entry(name, folder)
-
-    @contextmanager
-    def _changing(self, name: str) -> Iterator[Entry]:
-        entry = self._find(name)
-        if entry.changing:
-            raise LoadInProgress(f"model '{name}' is being loaded or unloaded already; try again when that has ended")
-        entry.changing = True
-        try:
-            yield entry
-        finally:
-            entry.changing = False
-
     async def _open(self, entry: Entry) -> Gate:
         """The gate of what lies in the folder; LoadFailed leaves its reason where nothing else answers."""
-        loop = asyncio.get_running_loop()
-        opened = await loop.run_in_executor(self._loader, open_model, entry.folder, self.settings)
-        reason = opened.reason
-        if opened.gate and opened.name != entry.name:
-            reason = (
-                f"{entry.folder} holds model '{opened.name}' now, expected '{entry.name}'; give it a folder of its own"
-            )
-        if opened.gate and not reason:
+        opened = await self._loader.open(entry.folder, entry.name)
+        if opened.gate:
             return opened.gate
         if entry.predictor is None:
-            entry.absence, entry.trouble, entry.version = "unavailable", reason, opened.version
-        raise LoadFailed(str(reason))
+            entry.absence, entry.trouble, entry.version = "unavailable", opened.reason, opened.version
+        raise LoadFailed(str(opened.reason))
 
     async def _replace(self, entry: Entry, successor: Predictor | None) -> None:
         """Requests find the successor from now on; what they found before ends with the last that found it."""
@@ -189,6 +168,8 @@ class Repository:
             self._replaced.append(old)
             await old.unused()
             await old.end()
+            if not (successor and successor.drift is old.drift):
+                await asyncio.to_thread(old.drift.close)
             del old
             self._replaced = [predictor for predictor in self._replaced if not predictor.ended]
             torch.cuda.empty_cache()  # torch would keep the freed network's memory from other processes

@@ -127,6 +127,23 @@ class ModelStatus(_Document):
     reason: str | None = Field(description="Why it is unavailable")
 
 
+class DriftSignal(_Document):
+    """Evidence of drift of one kind."""
+
+    evidence: float = Field(description="log10 of how much likelier the rejections are under drift")
+    raised: bool = Field(description="Whether the evidence has ever passed its limit")
+
+
+class DriftStatus(_Document):
+    """What the drift alarm of a model has seen since its last reset."""
+
+    name: str
+    version: str
+    horizons: dict[str, DriftSignal] = Field(description="Of all images (long), and of those since some time (short)")
+    classes: dict[str, DriftSignal] = Field(description="Within each predicted class that is watched and was seen")
+    uncounted: int = Field(description="Images left out because their client had sent more than it may add")
+
+
 class ModelList(_Document):
     """Every model that the service knows."""
 

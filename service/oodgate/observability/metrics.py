@@ -1,17 +1,23 @@
 """Every Prometheus metric of the service: names, labels and buckets."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Metric
 from prometheus_client.registry import Collector
 
+from oodgate.observability.drift import DriftAlarm
+from oodgate.observability.drift_metrics import DriftMetrics
+
 P_VALUE_EDGES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SCORE_QUANTILES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 STAGES = ("decode", "queue", "forward", "score")
+DECISIONS = ("accept", "reject")
+OUTCOMES = ("kept", "dropped", "failed")
 _MODEL = ("model", "version")
 
 
@@ -31,13 +37,14 @@ class Metrics:
         self.http_duration = histogram(
             "http_request_duration_seconds", "From the request's first byte to the answer's last.", ("route",)
         )
-        self.stage_duration = histogram("stage_duration_seconds", "Time of one stage.", ("stage",))
+        stage_duration = histogram("stage_duration_seconds", "Time of one stage.", ("stage",))
+        self.stages = {stage: stage_duration.labels(stage) for stage in STAGES}
         self.in_flight = Gauge("oodgate_in_flight", "Requests being answered.", registry=registry)
         self.refused = counter("refused_total", "Requests or images answered with a problem, by its code.", ("reason",))
+        quarantine = counter("quarantine_total", "Images that were to be kept, by what became of them.", ("outcome",))
+        self.quarantine = {outcome: quarantine.labels(outcome) for outcome in OUTCOMES}
         self.models = ModelsCollector()
         registry.register(self.models)
-        for stage in STAGES:
-            self.stage_duration.labels(stage)
 
 
 class ModelMetrics:
@@ -58,10 +65,12 @@ class ModelMetrics:
             metric = Histogram(f"oodgate_{name}", text, _MODEL, buckets=edges, registry=self.registry)
             return metric.labels(*self.key)
 
-        self._predictions = counter("predictions_total", "Images decided.", ("decision",))
-        self._class_predictions = counter(
+        predictions = counter("predictions_total", "Images decided.", ("decision",))
+        self._decided = {decision: predictions.labels(*self.key, decision) for decision in DECISIONS}
+        class_predictions = counter(
             "class_predictions_total", "Images decided, by predicted class.", ("class", "decision")
         )
+        self._decided_of_class = cache(partial(class_predictions.labels, *self.key))
         self._p_value = histogram("ood_p_value", "p-values of the images decided.", P_VALUE_EDGES)
         self._score = histogram(
             "ood_score", "Scores of the images decided; edges are calibration quantiles.", _edges(calibration_scores)
@@ -69,13 +78,11 @@ class ModelMetrics:
         clamped = counter("ood_clamped_total", "Images with a score that had to be clamped to be positive.")
         self._clamped = clamped.labels(*self.key)
         self.threshold = gauge("ood_threshold", "Score below which an image is rejected.")
+        self.alpha = gauge("ood_alpha", "Share of in-distribution images that the threshold may reject.")
         self.batch_size = histogram("batch_size", "Images in one forward.", BATCH_SIZES)
+        self.queue_limit = gauge("queue_limit", "Most images that may wait for the worker.")
         self._queue_depth = gauge("queue_depth", "Images waiting for the worker.")
         self._worker_up = gauge("worker_up", "1 while the worker that runs the model is alive.")
-        self._drift_evidence = gauge(
-            "drift_evidence", "log10 of the evidence that rejections exceed their calibrated rate."
-        )
-        self._drift_alarm = gauge("drift_alarm", "1 once the drift evidence has passed its limit.")
         self._watched: tuple[tuple[Gauge, Callable[[], float]], ...] = ()
         self._info = Info("oodgate_model", "A model that is served.", registry=self.registry)
         self.describe({})
@@ -86,27 +93,20 @@ class ModelMetrics:
 
     def count(self, predicted: str, decision: str, score: float, p_value: float, clamped: bool) -> None:
         """Take in one image that was decided."""
-        self._predictions.labels(*self.key, decision).inc()
-        self._class_predictions.labels(*self.key, predicted, decision).inc()
+        self._decided[decision].inc()
+        self._decided_of_class(predicted, decision).inc()
         self._score.observe(score)
         self._p_value.observe(p_value)
         self._clamped.inc(clamped)
 
-    def watch(
-        self,
-        worker_up: Callable[[], float],
-        queue_depth: Callable[[], float],
-        drift_evidence: Callable[[], float],
-        drift_alarm: Callable[[], float],
-    ) -> None:
+    def watch(self, worker_up: Callable[[], float], queue_depth: Callable[[], float]) -> None:
         """Read these whenever the metrics are scraped."""
         # Not by Gauge.set_function, which ties the gauge into a cycle with what it reads: a whole network in the end.
-        self._watched = (
-            (self._worker_up, worker_up),
-            (self._queue_depth, queue_depth),
-            (self._drift_evidence, drift_evidence),
-            (self._drift_alarm, drift_alarm),
-        )
+        self._watched = ((self._worker_up, worker_up), (self._queue_depth, queue_depth))
+
+    def watch_drift(self, alarm: DriftAlarm, classes: Sequence[str]) -> None:
+        """Read the alarm whenever the metrics are scraped; `classes` are the names in the order of the logits."""
+        self.registry.register(DriftMetrics(alarm, self.key, classes))
 
     def collect(self) -> Iterable[Metric]:
         """Every metric of the model as it is now."""

@@ -1,24 +1,37 @@
-"""Weights -> bundle: build the network, trace it to TorchScript, hold it against the original."""
+"""A trained classifier -> bundle: build the network, find its activation, write it, hold it against the original.
+
+The steps are below `exporting/`, and called here in their order.
+"""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from pydantic import ValidationError
+from torch import Tensor
 
 from oodgate import __version__
-from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs, write_bundle
+from oodgate.bundle import FORMAT_VERSION, Bundle, Engine, Manifest, write_bundle
 from oodgate.errors import ExportError
-from oodgate.model import load_network, save_network
-from oodgate.offline.backbones.catalogue import BACKBONES, Backbone
-from oodgate.scores.methods import BIAS, WEIGHT
+from oodgate.offline.exporting.building import build_model, classifier_of
+from oodgate.offline.exporting.classes import read_classes
+from oodgate.offline.exporting.comparison import compare_engines
+from oodgate.offline.exporting.exposure import Exposed, adopt, expose
+from oodgate.offline.exporting.sources import Source, open_source
+from oodgate.offline.exporting.transforms import choose_preprocessing, parse_size
+from oodgate.offline.exporting.weights import load_weights
 
-PARITY = 1e-4
-"""Largest difference between the traced and the original network's answers."""
+_NO_CLASSIFIER = (
+    "the logits are no linear function of the pooled activation; react, dice, ash, scale and fdbd are not available"
+)
+_NATIVE_CODE = (
+    "the network is native code, compiled for the processor of the machine that exported it; serve it on its like, and "
+    "only where you trust who made it"
+)
+_RANDOM = "the weights are random; this bundle shows nothing but how it runs"
 
 
 @dataclass(frozen=True)
@@ -30,34 +43,59 @@ class BundleName:
     provenance: Path | None = None  # a JSON object
 
 
-def export_bundle(backbone_name: str, weights: Path, classes_file: Path, out: Path, called: BundleName) -> Bundle:
-    """Write an uncalibrated bundle of a network of the catalogue.
+@dataclass(frozen=True)
+class ExportPlan:
+    """What the options of `oodgate export` say beyond the source; None leaves it to the source."""
 
-    Raises ExportError where the name, the weights or the classes do not fit together, or where the traced network
-    answers otherwise than the original.
+    input_size: str | None = None  # 3xHEIGHTxWIDTH
+    activation: str | None = None  # path of the layer
+    preprocess: str | None = None
+    engine: Engine | None = None
+    random_weights: bool = False
+    compare: bool = False
+
+
+def export_bundle(
+    source_name: str,
+    weights: Path | None,
+    classes_file: Path,
+    out: Path,
+    called: BundleName,
+    plan: ExportPlan = ExportPlan(),
+) -> Bundle:
+    """Write an uncalibrated bundle of a network.
+
+    Raises ExportError where source, weights, classes and preprocessing do not fit together, where there is no
+    activation to read, or where the exported network answers otherwise than the original.
     """
-    if backbone_name not in BACKBONES:
-        raise ExportError(f"there is no backbone '{backbone_name}'; choose from {', '.join(BACKBONES)}")
-    backbone = BACKBONES[backbone_name]
     classes = read_classes(classes_file)
-    network = build_network(backbone, weights, len(classes))
-    model, outputs = trace(network, backbone.preprocessing.crop)
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
+    size = None if plan.input_size is None else parse_size(plan.input_size)
+    source = open_source(source_name, len(classes.names), size)
+    preprocessing = choose_preprocessing(plan.preprocess, source.preprocessing, size)
+    engine = _choose_engine(source, plan.engine)
+    _fill(source, weights, plan.random_weights)
+    exposed = _expose(source, len(classes.names), preprocessing.crop, plan.activation)
+    model, outputs = build_model(exposed, engine, preprocessing.crop)
+    state = classifier_of(exposed, preprocessing.crop)
+    manifest = _manifest(
         name=called.name,
         version=called.version,
-        classes=classes,
-        preprocessing=backbone.preprocessing,
+        classes=classes.names,
+        class_ids=classes.ids,
+        parents=classes.parents,
+        preprocessing=preprocessing,
+        engine=engine,
         outputs=outputs,
+        notices=(*exposed.notices, *_notices(source, weights, engine, exposed, state)),
         provenance={
-            "backbone": backbone_name,
+            "source": source_name,
+            "activation": exposed.reason,
             "oodgate": __version__,
             "torch": str(torch.__version__),
             **({} if called.provenance is None else {"training": read_record(called.provenance)}),
+            **({} if not plan.compare else {"engines": _compare(exposed, source, preprocessing.crop)}),
         },
     )
-    classifier, layer = network.state_dict(), backbone.classifier
-    state = {WEIGHT: classifier[f"{layer}.weight"], BIAS: classifier[f"{layer}.bias"]}
     return write_bundle(out, Bundle(manifest, model, state), report={})
 
 
@@ -72,61 +110,60 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names in the order of the logits: a JSON list, or one name a line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        names = json.loads(text) if path.suffix == ".json" else text.split("\n")
-    except (OSError, ValueError) as error:
-        raise ExportError(f"the classes cannot be read from {path}: {error}; give a JSON list of names") from error
-    if not isinstance(names, list) or not all(isinstance(entry, str) for entry in names):
-        raise ExportError(f"{path} holds no list of class names; give a JSON list of strings, or one name a line")
-    classes = tuple(entry.strip() for entry in names if entry.strip())
-    if len(set(classes)) != len(classes) or len(classes) < 2:
-        raise ExportError(f"{path} has {len(classes)} classes, {len(set(classes))} of them distinct; need two or more")
-    return classes
+def _choose_engine(source: Source, wanted: Engine | None) -> Engine:
+    if wanted is None:
+        return source.engines[0]
+    if wanted not in source.engines:
+        raise ExportError(f"this file runs on {' and '.join(source.engines)} and not on {wanted}; choose one of them")
+    return wanted
 
 
-def build_network(backbone: Backbone, weights: Path, num_classes: int) -> nn.Module:
-    """The network in evaluation mode with the weights of a safetensors file."""
-    network = backbone.build(num_classes)
-    try:
-        network.load_state_dict(_without_counters(load_file(weights)), strict=False)
-        missing = set(_without_counters(network.state_dict())) ^ set(_without_counters(load_file(weights)))
-    except (OSError, SafetensorError, RuntimeError) as error:
+def _fill(source: Source, weights: Path | None, random_weights: bool) -> None:
+    """Put the weights where they belong, and refuse a network without any."""
+    if weights is not None:
+        if source.is_complete:
+            raise ExportError("a TorchScript or torch.export file brings its weights; leave --weights out")
+        load_weights(source.network, weights)
+    elif source.is_random and not random_weights:
         raise ExportError(
-            f"the weights {weights} do not fit this backbone with {num_classes} classes: {error}"
-        ) from error
-    if missing:
-        raise ExportError(
-            f"the weights {weights} do not fit this backbone: {len(missing)} names differ, such as {min(missing)}"
+            "the network's weights would be random; give its trained ones with --weights, or --random-weights to try "
+            "out how it runs"
         )
-    return network.eval()
+    if not source.is_complete:
+        source.network.eval().float()
+    for parameter in source.network.parameters():
+        parameter.requires_grad_(False)
 
 
-def trace(network: nn.Module, size: tuple[int, int]) -> tuple[bytes, Outputs]:
-    """TorchScript bytes of a network, and the shapes of its answers; raises ExportError without parity."""
-    generator = torch.Generator().manual_seed(0)
-    example, other = (torch.randn(count, 3, *size, generator=generator) for count in (2, 5))
-    model = save_network(network, example)
-    with torch.no_grad():
-        (logits, activation), answers = network(other), load_network(model, torch.device("cpu"))(other)
-    check_parity((logits, activation), answers)
-    if float(activation.min()) < 0:
-        raise ExportError("the activation has negative values; NAP needs the map after the last ReLU, before pooling")
-    return model, Outputs(logits=(logits.shape[1],), activation=tuple(activation.shape[1:]))
+def _expose(source: Source, classes: int, size: tuple[int, int], layer: str | None) -> Exposed:
+    if not source.is_complete:
+        return expose(source.network, classes, size, layer)
+    if layer is not None:
+        raise ExportError("a TorchScript or torch.export file answers its activation itself; leave --activation out")
+    return adopt(source.network, classes, size)
 
 
-def check_parity(expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]) -> None:
-    """Raise ExportError where traced answers differ from the original's by more than PARITY."""
-    for name, want, have in zip(("logits", "activation"), expected, found, strict=True):
-        difference = float((want - have).abs().max())
-        if not difference <= PARITY:
-            raise ExportError(
-                f"the traced network's {name} differ by {difference:.2g} from the original's, at most {PARITY}"
-            )
+def _notices(
+    source: Source, weights: Path | None, engine: Engine, exposed: Exposed, state: Mapping[str, Tensor]
+) -> Iterator[str]:
+    if not state and exposed.kind == "map":
+        yield _NO_CLASSIFIER
+    if engine == "aotinductor":
+        yield _NATIVE_CODE
+    if source.is_random and weights is None:
+        yield _RANDOM
 
 
-def _without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    # Batch norm counts its training steps; published checkpoints often leave that out and inference never reads it.
-    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+def _manifest(**fields: Any) -> Manifest:
+    try:
+        return Manifest(format_version=FORMAT_VERSION, **fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "classes"
+        raise ExportError(
+            f"the bundle cannot be described, '{where}': {first['msg']}; correct what was given"
+        ) from error
+
+
+def _compare(exposed: Exposed, source: Source, size: tuple[int, int]) -> dict[str, Any]:
+    return {name: asdict(speed) for name, speed in compare_engines(exposed.network, size, source.engines).items()}

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from oodgate.bundle import Bundle
+from oodgate.bundle import Bundle, Manifest
+from oodgate.errors import CalibrationError
 from oodgate.model import Model
 from oodgate.offline.cache import Cache, chunks_of, key_of
 from oodgate.offline.dataset import ImageFolder, read_batches
@@ -18,6 +19,16 @@ from oodgate.scores.statistics import Statistics, StatisticsAccumulator
 def fitted_methods(methods: Iterable[str]) -> list[str]:
     """Those of the methods that have to be fitted."""
     return [name for name in methods if METHODS[name].fit is not None]
+
+
+def check_methods(manifest: Manifest, methods: Iterable[str]) -> None:
+    """Raise CalibrationError for a method that cannot read what the bundle's network answers."""
+    for name in methods:
+        if manifest.outputs.kind == "attention" and METHODS[name].reads_features:
+            raise CalibrationError(
+                f"score '{name}' reads pooled features and bundle '{manifest.name}' exports a transformer's attention; "
+                "choose one of nap, energy, msp, mls, gen and their combinations"
+            )
 
 
 def collect_statistics(
@@ -63,6 +74,8 @@ def _features_of(bundle: Bundle, model: Model, paths: Sequence[Path], progress: 
 
 
 def fit(bundle: Bundle, methods: Iterable[str], statistics: Statistics, parameters: Parameters) -> Bundle:
-    """The bundle with the fitted tensors of `methods` in its state."""
+    """The bundle with the fitted tensors of `methods` in its state; raises CalibrationError for one that cannot be."""
+    methods = tuple(methods)
+    check_methods(bundle.manifest, methods)
     fitted = fit_methods(methods, statistics, bundle.state, parameters)
     return Bundle(bundle.manifest, bundle.model, {**bundle.state, **fitted})

@@ -47,6 +47,7 @@ class Method:
     defaults: Parameters = field(default_factory=dict)  # settings that reproduce the literature
     positive: Callable[[Tensor], Tensor] = _unchanged  # the rising function of the score that a product takes
     needs: tuple[str, ...] = ()  # tensors of the state
+    reads_features: bool = False  # the pooled activation, which means nothing where the activation is attention
     fit: Callable[[Statistics, State, Parameters], dict[str, Tensor]] | None = None
 
 
@@ -66,24 +67,38 @@ METHODS: dict[str, Method] = {
         {"percentile": 90},
         needs=(*_CLASSIFIER, CLIP),
         fit=lambda statistics, s, p: fit_react(statistics, p["percentile"]),
+        reads_features=True,
     ),
     "dice": Method(
         lambda f, s, p: dice(f.features, s[WEIGHT], s[BIAS], s[MASK]),
         {"percentile": 90},
         needs=(*_CLASSIFIER, MASK),
         fit=lambda statistics, s, p: fit_dice(statistics, s[WEIGHT], p["percentile"]),
+        reads_features=True,
     ),
     "ash": Method(
-        lambda f, s, p: ash_s(f.features, s[WEIGHT], s[BIAS], p["percentile"]), {"percentile": 95}, needs=_CLASSIFIER
+        lambda f, s, p: ash_s(f.features, s[WEIGHT], s[BIAS], p["percentile"]),
+        {"percentile": 95},
+        needs=_CLASSIFIER,
+        reads_features=True,
     ),
     "ash-b": Method(
-        lambda f, s, p: ash_b(f.features, s[WEIGHT], s[BIAS], p["percentile"]), {"percentile": 95}, needs=_CLASSIFIER
+        lambda f, s, p: ash_b(f.features, s[WEIGHT], s[BIAS], p["percentile"]),
+        {"percentile": 95},
+        needs=_CLASSIFIER,
+        reads_features=True,
     ),
     "ash-p": Method(
-        lambda f, s, p: ash_p(f.features, s[WEIGHT], s[BIAS], p["percentile"]), {"percentile": 95}, needs=_CLASSIFIER
+        lambda f, s, p: ash_p(f.features, s[WEIGHT], s[BIAS], p["percentile"]),
+        {"percentile": 95},
+        needs=_CLASSIFIER,
+        reads_features=True,
     ),
     "scale": Method(
-        lambda f, s, p: scale(f.features, s[WEIGHT], s[BIAS], p["percentile"]), {"percentile": 85}, needs=_CLASSIFIER
+        lambda f, s, p: scale(f.features, s[WEIGHT], s[BIAS], p["percentile"]),
+        {"percentile": 85},
+        needs=_CLASSIFIER,
+        reads_features=True,
     ),
     "knn": Method(
         lambda f, s, p: knn(f.unit_features, s[BANK], int(s[K])),
@@ -91,11 +106,13 @@ METHODS: dict[str, Method] = {
         positive=knn_positive,
         needs=(BANK, K),
         fit=lambda statistics, s, p: fit_knn(statistics, p["k"]),
+        reads_features=True,
     ),
     "fdbd": Method(
         lambda f, s, p: fdbd(f.logits, f.features, s[MEAN], s[INVERSE]),
         needs=(WEIGHT, MEAN, INVERSE),
         fit=lambda statistics, s, p: fit_fdbd(statistics, s[WEIGHT]),
+        reads_features=True,
     ),
     "mahalanobis": Method(
         lambda f, s, p: mahalanobis(f.unit_features, s[CENTRE], s[WHITENING], s[MEANS]),
@@ -103,5 +120,6 @@ METHODS: dict[str, Method] = {
         positive=mahalanobis_positive,
         needs=(CENTRE, WHITENING, MEANS),
         fit=lambda statistics, s, p: fit_mahalanobis(statistics, p["ridge"]),
+        reads_features=True,
     ),
 }

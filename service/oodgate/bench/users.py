@@ -1,0 +1,137 @@
+"""The users of a server under load, and the record of what they were answered."""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter, process_time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodgate.bench.connection import UNREACHABLE, Connection, connect
+
+Seconds = NDArray[np.float64]
+
+_PAUSE_S = 0.05  # after an error, so that refusals do not turn the users into a flood
+
+
+@dataclass(frozen=True)
+class Target:
+    """A port of this machine and the requests to send to it in turn."""
+
+    port: int
+    requests: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What became of the requests, good answers within `seconds` and errors until all were there.
+
+    An open loop has the good answers to all of its arrivals.
+    """
+
+    seconds: float
+    outcomes: dict[str, int]  # by status or by what went wrong
+    completed: int  # 2xx that came within the time
+    latencies: Seconds  # of all 2xx that count
+    lateness: Seconds  # of sending, where a connection was free: the generator's own
+    generator_cpu: float  # cores that the generator kept busy
+
+    @property
+    def requests_per_s(self) -> float:
+        """2xx answers in a second."""
+        return self.completed / self.seconds if self.seconds else 0.0
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Outcomes other than 2xx."""
+        return {outcome: number for outcome, number in self.outcomes.items() if not succeeded(outcome)}
+
+
+def succeeded(outcome: str) -> bool:
+    """Whether it is a 2xx."""
+    return outcome.startswith("2")
+
+
+def percentile_ms(seconds: Seconds, percent: float) -> float | None:
+    """The least of the values that this share of them does not exceed, in milliseconds; None where there is none."""
+    if not seconds.size:
+        return None
+    return 1000 * float(np.percentile(seconds, percent, method="inverted_cdf"))
+
+
+@dataclass
+class Record:
+    """The answers since its beginning; those before it do not count."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    finished: list[float] = field(default_factory=list)
+    lateness: list[float] = field(default_factory=list)
+    sent: int = 0
+    begun: bool = False
+    end: float = math.inf
+
+    def begin(self, duration_s: float = math.inf) -> float:
+        """Start the clock and return its time; good answers count for so long, errors until all are there."""
+        self.begun, self._start, self._cpu_start = True, perf_counter(), process_time()
+        self.end = self._start + duration_s
+        return self._start
+
+    def add(self, outcome: str, due: float) -> None:
+        """Take in an answer to the request that was due at this time."""
+        now = perf_counter()
+        if not self.begun or (succeeded(outcome) and now > self.end):
+            return
+        self.outcomes[outcome] += 1
+        if succeeded(outcome):
+            self.latencies.append(now - due)
+            self.finished.append(now)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the beginning to the last good answer."""
+        return self.finished[-1] - self._start if self.finished else 0.0
+
+    def load(self, seconds: float) -> Load:
+        """The whole of it; throughput counts up to `seconds`."""
+        if not self.begun:
+            self.begin()
+        return Load(
+            seconds=seconds,
+            outcomes=dict(self.outcomes),
+            completed=int((np.array(self.finished) <= self._start + seconds).sum()),
+            latencies=np.array(self.latencies),
+            lateness=np.array(self.lateness),
+            generator_cpu=(process_time() - self._cpu_start) / max(perf_counter() - self._start, 1e-9),
+        )
+
+
+class User:
+    """One connection, which is opened anew where it was closed."""
+
+    def __init__(self, target: Target, timeout_s: float, record: Record) -> None:
+        self._target, self._timeout_s, self._record = target, timeout_s, record
+        self._connection: Connection | None = None
+
+    async def connect(self) -> None:
+        """Open the connection, if anybody accepts it."""
+        self._connection = await connect(self._target.port, self._timeout_s)
+
+    async def ask(self, due: float) -> None:
+        """Send the next request and wait for its outcome; the latency counts from `due`."""
+        if self._connection is None or not self._connection.open:
+            await self.connect()
+        request = self._target.requests[self._record.sent % len(self._target.requests)]
+        self._record.sent += 1
+        outcome = await self._connection.exchange(request) if self._connection else UNREACHABLE
+        self._record.add(outcome, due)
+        if not succeeded(outcome):
+            await asyncio.sleep(_PAUSE_S)
+
+    def leave(self) -> None:
+        """Close the connection."""
+        if self._connection:
+            self._connection.close()

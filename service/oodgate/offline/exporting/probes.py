@@ -1,0 +1,39 @@
+"""Images that a network is tried on at export, and how its answers are compared."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from oodgate.errors import ExportError
+
+PARITY = 1e-4
+"""Largest difference between two engines' answers, relative to their largest magnitude."""
+_TINY = 1e-12
+
+
+def probe_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """Normalised images (count, 3, *size): noise and smooth shapes in turn, since networks answer them unlike."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 3, *size, generator=generator)
+    shapes = torch.randn(count, 3, 5, 5, generator=generator)
+    smooth = interpolate(shapes, size, mode="bicubic", align_corners=True) + 0.05 * images
+    return torch.where((torch.arange(count) % 2 == 0).view(-1, 1, 1, 1), images, smooth)
+
+
+def check_parity(expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]) -> float:
+    """The largest relative difference of two answers; raises ExportError where it is above PARITY."""
+    differences = [relative_difference(want, have) for want, have in zip(expected, found, strict=True)]
+    for name, difference in zip(("logits", "activation"), differences, strict=True):
+        if not difference <= PARITY:
+            raise ExportError(
+                f"the exported network's {name} differ by {difference:.2g} from the original's, at most {PARITY}; "
+                "does the network depend on the number of images, or on chance? Try another --engine"
+            )
+    return max(differences)
+
+
+def relative_difference(expected: Tensor, found: Tensor) -> float:
+    """Largest difference of two tensors, divided by the largest magnitude; infinite where their shapes differ."""
+    if expected.shape != found.shape:
+        return float("inf")
+    return float((expected - found).abs().max() / expected.abs().max().clamp(min=_TINY))

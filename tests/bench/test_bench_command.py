@@ -1,0 +1,119 @@
+"""`oodgate bench` as operators run it. No test asserts a speed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from conftest import encoded, random_picture
+from oodgate.bench import growth
+from oodgate.bench.command import parse_clients
+from oodgate.bench.pictures import ImageFile
+from oodgate.bench.served import serving
+from oodgate.bench.service import Plan
+from oodgate.cli import app
+from oodgate.errors import SetupError
+from oodgate.scores.registry import SCORERS
+from oodgate.settings import Settings
+
+RUNNER = CliRunner()
+STAGES = {"decode", "queue", "forward", "score"}
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"DEVICE": "cpu", "THREADS": "1"}.items():
+        monkeypatch.setenv(f"OODGATE_{name}", value)
+
+
+def bench(*words: object) -> str:
+    """Standard output of the command, which must succeed."""
+    result = RUNNER.invoke(app, ["bench", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def check_row(row: dict[str, Any]) -> None:
+    """What holds for every load of a service that refuses nothing."""
+    assert row["errors"] == {}
+    assert row["requests"] > 0
+    assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+    assert row["inside"]["batch"] >= 1
+    assert set(row["inside"]["stages_ms"]) == STAGES
+    assert all(ms >= 0 for ms in row["inside"]["stages_ms"].values())
+
+
+def test_bench_measures_the_service_and_the_limit_for_machines(bundle_folder: Path) -> None:
+    record = json.loads(bench(bundle_folder, "--clients", "1,4", "--duration", "0.4", "--rate", "20", "--json"))
+    assert [(row["clients"], row["rate"]) for row in record["rows"]] == [(1, None), (4, None), (None, 20.0)]
+    for row in record["rows"]:
+        check_row(row)
+    assert (record["bundle"], record["files"]) == ("tiny", 32)
+    assert record["reached"] == max(row["requests_per_s"] for row in record["rows"])
+    limit = record["limit"]
+    assert limit["best"] in limit["forwards"]
+    assert limit["images_per_s"] == pytest.approx(
+        1 / (1 / limit["best"]["images_per_s"] + 1 / limit["decode_per_s"]), rel=1e-6
+    )
+    assert record["ratio"] == pytest.approx(record["reached"] / limit["images_per_s"])
+
+
+def test_bench_shows_people_tables_of_their_own_files(bundle_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(random_picture(1)))
+    shown = bench(bundle_folder, "--clients", "2", "--duration", "0.2", "--files", tmp_path)
+    for words in ("tiny", "1 files", "requests/s", "p99 ms", "decode", "of the limit"):
+        assert words in shown
+
+
+def test_refusals_are_counted_by_their_status(bundle_folder: Path) -> None:
+    with serving(Settings(bundle=bundle_folder), [ImageFile(b"no image", "image/png")]) as service:
+        row = service.closed(2, 0.2)
+    assert row.errors == {"400": row.requests}
+    assert (row.requests_per_s, row.p50_ms, row.inside.batch) == (0, None, None)
+
+
+def test_overhead_is_that_of_a_server_that_neither_decodes_nor_infers(bundle_folder: Path) -> None:
+    closed, opened = json.loads(bench(bundle_folder, "--overhead", "--duration", "0.5", "--json"))["rows"]
+    assert (closed["clients"], closed["errors"]) == (64, {})
+    assert (opened["clients"], opened["errors"]) == (None, {})
+    assert opened["rate"] == pytest.approx(0.7 * closed["requests_per_s"])
+
+
+def test_bench_grows_by_clients_sizes_and_batches(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, values in {"CLIENTS": (1, 2), "SIZES": ((64, 64),), "BATCHES": (4,)}.items():
+        monkeypatch.setattr(growth, name, values)
+    bench(bundle_folder, "--growth", "--duration", "0.2", "--out", tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "growth.json").read_text())
+    values = {name: [point["value"] for point in points] for name, points in record.items()}
+    assert values == {"clients": [1, 2], "megapixels": [0.004096], "max_batch": [4]}
+    assert (tmp_path / "out" / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_costs_every_score(bundle_folder: Path) -> None:
+    record = json.loads(bench(bundle_folder, "--scores", "--rounds", "1", "--images", "2", "--json"))
+    assert [row["scorer"] for row in record["scores"]] == list(SCORERS)
+
+
+def test_one_thing_is_measured_at_a_time(bundle_folder: Path) -> None:
+    result = RUNNER.invoke(app, ["bench", str(bundle_folder), "--growth", "--overhead"])
+    assert result.exit_code == 2
+    assert "one thing at a time" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1,,2", "many", "5000", "1.5"])
+def test_numbers_of_clients_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(SetupError, match="--clients 1,8,32,64"):
+        parse_clients(text)
+
+
+def test_numbers_of_clients_are_read_in_order() -> None:
+    assert parse_clients("8, 1,64") == (8, 1, 64)
+
+
+def test_steps_announced_are_those_of_the_default_plan(tmp_path: Path) -> None:
+    plan = Plan(Settings(bundle=tmp_path))
+    assert plan.steps == len(plan.clients) + 13

@@ -1,0 +1,65 @@
+"""The limit: how the parts become one number, and that they are measured."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import encoded, random_picture
+from oodgate.bench.limit import BATCHES, Forward, Limit, arrangements, combine, decoding, images_per_s, measure_limit
+from oodgate.bench.limit import steps as limit_steps
+from oodgate.bench.pictures import ImageFile
+from oodgate.bundle import load_bundle
+from oodgate.errors import InvalidImage
+from oodgate.settings import Settings
+
+FILES = [ImageFile(encoded(random_picture(seed)), "image/png") for seed in range(3)]
+
+
+def test_on_shared_cores_the_times_of_the_parts_add_up() -> None:
+    assert combine(100.0, 100.0, shared=True) == pytest.approx(50.0)
+    assert combine(100.0, 300.0, shared=True) == pytest.approx(75.0)
+
+
+def test_on_a_device_of_its_own_the_slower_part_decides() -> None:
+    assert combine(100.0, 300.0, shared=False) == 100.0
+    assert combine(1000.0, 300.0, shared=False) == 300.0
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", 40.0), ("cuda", 60.0)])
+def test_the_limit_takes_the_fastest_forward(device: str, expected: float) -> None:
+    forwards = (Forward(1, 1, 2, 20.0), Forward(8, 1, 2, 60.0), Forward(8, 2, 1, 50.0))
+    limit = Limit(device, 2, 120.0, forwards)
+    assert limit.best == forwards[1]
+    assert limit.images_per_s == pytest.approx(expected)
+    assert limit.as_dict()["images_per_s"] == limit.images_per_s
+
+
+def test_work_is_repeated_for_its_time_and_done_at_least_once() -> None:
+    done: list[int] = []
+    prepared: list[int] = []
+    rate = images_per_s(lambda: done.append(1) or 5, 2, 0.0, lambda: prepared.append(1))
+    assert rate > 0
+    assert (len(done), len(prepared)) == (4, 2)  # in each of two threads once before the clock and once after
+
+
+def test_an_error_of_the_work_is_not_lost(bundle_folder: Path) -> None:
+    broken = decoding(load_bundle(bundle_folder), Settings(bundle=bundle_folder), [ImageFile(b"no", "image/png")])
+    with pytest.raises(InvalidImage):
+        images_per_s(broken, 2, 0.1)
+
+
+def test_a_gpu_runs_one_forward_at_a_time() -> None:
+    assert arrangements(torch.device("cuda")) == [(1, 1)]
+
+
+def test_every_way_to_run_the_network_is_measured_and_torch_keeps_its_threads(bundle_folder: Path) -> None:
+    steps: list[int] = []
+    before = torch.get_num_threads()
+    settings = Settings(bundle=bundle_folder, device="cpu")
+    limit = measure_limit(load_bundle(bundle_folder), settings, FILES, 0.04, steps.append)
+    assert {forward.batch for forward in limit.forwards} == set(BATCHES)
+    assert len(limit.forwards) == len(BATCHES) * len(arrangements(torch.device("cpu")))
+    assert 0 < limit.images_per_s < min(limit.decode_per_s, limit.best.images_per_s)
+    assert sum(steps) == 1 + len(limit.forwards) <= limit_steps()
+    assert torch.get_num_threads() == before
