@@ -104,6 +104,9 @@ def _plot(axes: Axes, comparison: Comparison, name: str, label: str) -> None:
         own = peer == OWN
         colour = OWN_COLOUR if own else next(others)
         axes.plot(*zip(*points, strict=True), "o-", color=colour, linewidth=2.5 if own else 1.2, label=peer)
-    axes.set_xscale("log", base=2)
+    clients = sorted({row.clients for row in rows})
+    axes.set_xscale("log")
+    axes.set_xticks(clients, [str(number) for number in clients])
+    axes.xaxis.minorticks_off()
     axes.set_xlabel("clients")
     axes.set_ylabel(label)

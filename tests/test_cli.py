@@ -105,7 +105,9 @@ def test_serving_without_a_threshold_is_one_sentence(tmp_path: Path) -> None:
     tiny_bundle(tmp_path / "tiny")
     ended = run("serve", "--bundle", tmp_path / "tiny", "--device", "cpu", "--port", "0")
     assert ended.returncode == 2
-    assert_one_sentence(ended.stderr, "'tiny' has no threshold yet", "oodgate calibrate")
+    *log, last = ended.stderr.splitlines()
+    assert_one_sentence(last, "'tiny' has no threshold yet", "oodgate calibrate")
+    assert all(json.loads(line)["event"] for line in log)
 
 
 def test_a_taken_port_is_told_in_one_sentence_at_the_end(bundle_folder: Path) -> None:

@@ -54,17 +54,19 @@ class Batcher(Generic[Item, Result]):
         limits: BatchLimits,
         on_start: Callable[[], None] = lambda: None,
         on_batch: Callable[[int], None] = lambda size: None,
+        on_share: Callable[[bool], None] = lambda alone: None,
         on_failure: Callable[[Exception], None] = lambda error: None,
         on_death: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         """`process` answers every item of a batch, in order; an error in place of a result goes to that item alone.
 
-        Several workers call it at the same time. `on_start` runs in every worker before its first batch, `on_batch`
-        hears the size of every batch, `on_failure` what `process` raised, `on_death` what ended a worker.
+        Several workers call it at the same time. `on_start` runs in every worker before its first batch, `on_share` in
+        the worker before `process` and hears whether its batch is all that there is to do, `on_batch` hears the size
+        of every batch, `on_failure` what `process` raised, `on_death` what ended a worker.
         """
         self._process = process
         self._limits = limits
-        self._on_start, self._on_batch = on_start, on_batch
+        self._on_start, self._on_batch, self._on_share = on_start, on_batch, on_share
         self._on_failure, self._on_death = on_failure, on_death
         self._queue: deque[_Entry[Item, Result]] = deque()
         self._changed = threading.Condition()
@@ -96,7 +98,7 @@ class Batcher(Generic[Item, Result]):
                 raise QueueFull(f"{self._limits.max_queue} images are waiting already; try again later")
             self._queue.append(entry)
             self._changed.notify()
-        entry.future.add_done_callback(lambda future: self._forget(entry) if future.cancelled() else None)
+        entry.future.add_done_callback(self._forget_cancelled)  # ties no entry to its own future
         return entry.future
 
     def drain(self) -> None:
@@ -116,11 +118,6 @@ class Batcher(Generic[Item, Result]):
     def alive(self) -> bool:
         """Whether every worker runs."""
         return not self._ended and all(worker.is_alive() for worker in self._workers)
-
-    @property
-    def alone(self) -> bool:
-        """For a worker inside `process`: whether its batch is all that there is to do."""
-        return self._idle == len(self._workers) - 1 and not self._queue
 
     @property
     def depth(self) -> int:
@@ -170,15 +167,17 @@ class Batcher(Generic[Item, Result]):
             batch.append(entry)
         return batch
 
-    def _forget(self, entry: _Entry[Item, Result]) -> None:
-        with self._changed:
-            if entry in self._queue:
-                self._queue.remove(entry)
+    def _forget_cancelled(self, future: Future[Answer[Result]]) -> None:
+        if future.cancelled():
+            with self._changed:
+                for entry in [entry for entry in self._queue if entry.future is future]:
+                    self._queue.remove(entry)
 
     def _answer(self, batch: list[_Entry[Item, Result]]) -> None:
         taken = monotonic()
         try:
             self._on_batch(len(batch))
+            self._on_share(self._idle == len(self._workers) - 1 and not self._queue)
             results = list(self._process([entry.item for entry in batch]))
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")

@@ -23,7 +23,8 @@ GOOD_ENOUGH = 0.95
 _LARGEST_ON_CPU = 32
 _GIVE_UP_BELOW = 0.8  # of the highest rate: larger batches will not be faster again
 _LONGEST_FORWARD_S = 0.5
-_TURN_S, _TURNS, _MOST_FORWARDS = 0.03, 3, 100
+_TURN_S, _TURNS, _MOST_FORWARDS = 0.015, 3, 100
+_BUDGET_S = 1.0  # of one arrangement: on a busy machine the sizes that were reached have to do
 _CUDA_WORKERS = 2
 
 
@@ -79,11 +80,13 @@ def measure_rates(
 ) -> dict[int, float]:
     """Images per second by size of a batch, up to where larger ones are slower."""
     rates: dict[int, float] = {}
+    end = perf_counter() + _BUDGET_S
     with ThreadPoolExecutor(workers, initializer=model.enter_worker, initargs=(threads,)) as pool:
         for size in sizes:
             seconds = _seconds_of_forward(pool, workers, model, torch.zeros(size, *crop, 3, dtype=torch.uint8))
             rates[size] = workers * size / seconds
-            if seconds > _LONGEST_FORWARD_S or rates[size] < _GIVE_UP_BELOW * max(rates.values()):
+            slower = rates[size] < _GIVE_UP_BELOW * max(rates.values())
+            if slower or seconds > _LONGEST_FORWARD_S or perf_counter() > end:
                 break
     return rates
 

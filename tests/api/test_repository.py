@@ -44,7 +44,7 @@ def models(bundles: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def opened(models: Path | None, **settings: object) -> Repository:
-    given = {"device": "cpu", "allow_reload": True, "models": models} | settings
+    given = {"device": "cpu", "allow_reload": True, "models": models, "max_batch": 16} | settings
     return Repository(Settings(**given), Metrics(CollectorRegistry()))  # type: ignore[arg-type]
 
 

@@ -56,8 +56,10 @@ def test_json_logs_are_one_record_a_line_with_the_request_id(start_server: Start
     assert requests["good"]["decision"] in ("accept", "reject")
     assert {name for name, record in requests.items() if "decision" in record} == {"good"}
 
+    (loaded,) = (record for record in records if record["event"] == "loaded")
+    assert (loaded["model"], loaded["version"], loaded["device"]) == ("tiny", "1", "cpu")
     (ready,) = (record for record in records if record["event"] == "ready")
-    assert (ready["model"], ready["version"], ready["device"]) == ("tiny", "1", "cpu")
+    assert (ready["default"], ready["models"]) == ("tiny", ["tiny"])
     (failure,) = (record for record in records if record["event"] == "a batch failed")
     assert failure["level"] == "error"
     assert "red picture" in failure["exception"][0]["exc_value"]

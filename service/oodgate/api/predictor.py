@@ -1,7 +1,7 @@
 """One version of one model at work: picture -> pixels in a thread, wait for the batcher, count."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic, perf_counter
@@ -13,7 +13,7 @@ from oodgate.api.facilities import Facilities
 from oodgate.api.model_drift import ModelDrift
 from oodgate.api.origin import NOWHERE, Origin
 from oodgate.batching import Answer, Batcher, BatchLimits
-from oodgate.errors import DeadlinePassed, InferenceFailed, QueueFull
+from oodgate.errors import DeadlinePassed, QueueFull
 from oodgate.gate import Gate, Pixels, Verdict
 from oodgate.images.preprocess import preprocess
 from oodgate.model import use_threads
@@ -151,20 +151,15 @@ class Predictor:
 def create_batcher(settings: Settings, gate: Gate, metrics: ModelMetrics) -> Batcher[Pixels, Verdict]:
     """The queue and workers in front of the gate."""
     tuning = gate.tuning
-
-    def judge(images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
-        use_threads(tuning.lone_threads if batcher.alone else tuning.threads)
-        return gate.judge(images)
-
-    batcher = Batcher(
-        judge,
+    return Batcher(
+        gate.judge,
         BatchLimits(tuning.max_batch, settings.max_wait_ms / 1000, settings.max_queue, tuning.workers),
         on_start=gate.model.enter_worker,
         on_batch=metrics.batch_size.observe,
+        on_share=lambda alone: use_threads(tuning.lone_threads if alone else tuning.threads),
         on_failure=lambda error: log.error("a batch failed", exc_info=error),
         on_death=lambda error: log.critical("the worker ended", exc_info=error),
     )
-    return batcher
 
 
 def describing_metrics(gate: Gate) -> ModelMetrics:

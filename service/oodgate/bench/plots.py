@@ -26,6 +26,8 @@ def plot_growth(growth: "Growth") -> Figure:
         _plot_throughput(axes[0, column], points)
         _plot_latency(axes[1, column], points)
         axes[1, column].set_xlabel(label)
+        for axis in axes[:, column]:
+            _name_values(axis, points)
     axes[0, 0].set_ylabel("requests/s")
     axes[1, 0].set_ylabel("latency, ms")
     axes[1, 0].legend(frameon=False)
@@ -35,7 +37,6 @@ def plot_growth(growth: "Growth") -> Figure:
 def _plot_throughput(axes: Axes, points: "Sequence[Point]") -> None:
     values = [point.value for point in points]
     axes.plot(values, [point.row.requests_per_s for point in points], "o-", color=_MEDIAN_COLOUR)
-    axes.set_xscale("log", base=2)
     axes.set_ylim(bottom=0)
 
 
@@ -45,5 +46,14 @@ def _plot_latency(axes: Axes, points: "Sequence[Point]") -> None:
     tails = [float("nan") if point.row.p99_ms is None else point.row.p99_ms for point in points]
     axes.plot(values, medians, "o-", color=_MEDIAN_COLOUR, label="p50")
     axes.plot(values, tails, "o--", color=_TAIL_COLOUR, label="p99")
-    axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+
+
+def _name_values(axes: Axes, points: "Sequence[Point]") -> None:
+    axes.set_xscale("log")
+    axes.set_xticks([point.value for point in points], [_short(point.value) for point in points], fontsize="small")
+    axes.xaxis.minorticks_off()
+
+
+def _short(value: float) -> str:
+    return f"{value:.1g}" if value < 0.1 else f"{value:.3g}" if float(value).is_integer() else f"{value:.2g}"
