@@ -49,6 +49,9 @@ class Repository:
         for folder in model_folders(settings):
             self._add(folder)
         self.default = self._entries.default(settings)
+        for entry in self._entries:
+            if entry.trouble:
+                log.error("a model cannot be served", model=entry.name, reason=entry.trouble)
 
     @property
     def entries(self) -> list[Entry]:
@@ -134,8 +137,6 @@ class Repository:
         if opened.gate:
             entry.predictor = self._start(opened.gate, None)
             log.info("loaded", model=entry.name, version=entry.version, device=str(opened.gate.model.device))
-        else:
-            log.error("a model cannot be served", model=entry.name, reason=entry.trouble)
 
     def _start(self, gate: Gate, old: Predictor | None) -> Predictor:
         """A gate at work; it goes on with the drift alarm of the one that it replaces where both are the same."""
