@@ -53,9 +53,10 @@ class Watch:
     def update(self, rejected: bool) -> None:
         """Take in one decision."""
         self._bets.update(rejected)
-        for name, (measure, limit) in tuple(self._silent.items()):
-            if measure(self._bets) >= limit:
-                self._raise(name)
+        if rejected:  # an acceptance never adds to the evidence
+            for name, (measure, limit) in tuple(self._silent.items()):
+                if measure(self._bets) >= limit:
+                    self._raise(name)
 
     def signals(self) -> dict[str, Signal]:
         """Evidence and alarm, by kind."""
