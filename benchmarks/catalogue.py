@@ -66,6 +66,11 @@ def first_class(answer: dict) -> int:
     return found
 
 
+OODGATE = Peer(
+    ("-m", "oodgate.cli", "serve"), raw("/v1/predict?top_k=1"), lambda answer: answer["predictions"][0]["index"]
+)
+"""With the workers and batches of the peers under its own name; else as it measures them for itself."""
+
 PEERS = {
     "fastapi": Peer((str(SERVERS / "fastapi_plain.py"),), raw("/predict")),
     "litserve": Peer((str(SERVERS / "litserve_server.py"),), form("/predict", "request")),
@@ -79,9 +84,6 @@ PEERS = {
         (str(SERVERS / "pytriton_server.py"),), tensor("/v2/models/classifier/infer", "image"), first_class
     ),
     "torchserve": Peer((str(SERVERS / "torchserve_start.py"),), raw("/predictions/classifier")),
-    "oodgate": Peer(
-        ("-m", "oodgate.cli", "serve"),
-        raw("/v1/predict?top_k=1"),
-        lambda answer: answer["predictions"][0]["index"],
-    ),
+    "oodgate": OODGATE,
+    "oodgate-defaults": OODGATE,
 }

@@ -83,6 +83,11 @@ def thumbnail_job(folder: Path) -> Job:
 JOBS = {"photograph": photograph_job, "thumbnail": thumbnail_job}
 
 
+def threads() -> int:
+    """The share of the cores of one worker's network."""
+    return max(1, cores() // WORKERS)
+
+
 def _job(title: str, folder: Path, network: Path, bundle: Path, files: list[ImageFile]) -> Job:
     preprocessing = load_bundle(bundle).manifest.preprocessing
     description = {
@@ -94,7 +99,7 @@ def _job(title: str, folder: Path, network: Path, bundle: Path, files: list[Imag
         "max_batch": MAX_BATCH,
         "max_wait_ms": MAX_WAIT_MS,
         "workers": WORKERS,
-        "threads": max(1, cores() // WORKERS),
+        "threads": threads(),
     }
     path = folder / f"{bundle.name}.json"
     path.write_text(json.dumps(description))

@@ -12,7 +12,7 @@ from rich.table import Table
 from trial import Row
 
 OWN_COLOUR, OWN = "#d55e00", "oodgate"
-COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#882255", "#555555")
+COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#882255", "#555555", "#56b4e9")
 HEAD = ("server", "clients", "requests/s", "p50 ms", "p99 ms", "errors", "CPU", "MB")
 
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from time import monotonic, perf_counter, sleep
 
 from catalogue import PEERS, SERVERS, Message
-from jobs import MAX_BATCH, Job
+from jobs import MAX_BATCH, WORKERS, Job, threads
 
 from oodgate.bench.connection import LOOPBACK, build_request
 from oodgate.bench.load import Bounds, run_closed
@@ -23,7 +23,7 @@ from oodgate.errors import SetupError
 from oodgate.settings import Settings
 
 START_S, SETTLE_S = 180.0, 2.0
-OWN = "oodgate"
+OWN = ("oodgate", "oodgate-defaults")
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,16 @@ def _load(name: str, process: Child, target: Target, clients: int, duration_s: f
 
 
 def _environment(name: str, job: Job, port: int, python: Path, folder: str) -> dict[str, str]:
-    if name == OWN:
-        return environment_of(Settings(bundle=job.bundle, max_batch=MAX_BATCH), port)
+    if name in OWN:
+        given = {"workers": WORKERS, "threads": threads(), "max_batch": MAX_BATCH} if name == "oodgate" else {}
+        return environment_of(Settings(bundle=job.bundle, **given), port)
     own = {"JOB": str(job.description), "PORT": str(port), "WORK": folder, "PYTHONPATH": str(SERVERS)}
     return {**os.environ, **own, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def interpreter(name: str, environments: Path) -> Path:
     """The Python of a peer: of the environment named after it, else of the one that all share."""
-    if name == OWN:
+    if name in OWN:
         return Path(sys.executable)
     for folder in (environments / name, environments):
         if (python := folder.absolute() / "bin" / "python").exists():

@@ -12,7 +12,7 @@ from oodgate.bench import growth
 from oodgate.bench.command import parse_clients
 from oodgate.bench.pictures import ImageFile
 from oodgate.bench.served import serving
-from oodgate.bench.service import Plan
+from oodgate.bench.service import Plan, measure_service
 from oodgate.cli import app
 from oodgate.errors import SetupError
 from oodgate.scores.registry import SCORERS
@@ -114,6 +114,8 @@ def test_numbers_of_clients_are_read_in_order() -> None:
     assert parse_clients("8, 1,64") == (8, 1, 64)
 
 
-def test_steps_announced_are_those_of_the_default_plan(tmp_path: Path) -> None:
-    plan = Plan(Settings(bundle=tmp_path))
-    assert plan.steps == len(plan.clients) + 13
+def test_every_step_that_is_announced_is_taken(bundle_folder: Path) -> None:
+    plan = Plan(Settings(bundle=bundle_folder, device="cpu"), clients=(1,), duration_s=0.1, rate=20)
+    steps: list[int] = []
+    measure_service(plan, steps.append)
+    assert sum(steps) == plan.steps

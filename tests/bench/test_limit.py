@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from conftest import encoded, random_picture
-from oodgate.bench.limit import BATCHES, Forward, Limit, arrangements, combine, decoding, images_per_s, measure_limit
+from oodgate.bench import limit
+from oodgate.bench.limit import (
+    BATCHES,
+    Forward,
+    Limit,
+    arrangements,
+    batches,
+    combine,
+    decoding,
+    images_per_s,
+    measure_limit,
+)
 from oodgate.bench.limit import steps as limit_steps
 from oodgate.bench.pictures import ImageFile
 from oodgate.bundle import load_bundle
@@ -29,10 +40,10 @@ def test_on_a_device_of_its_own_the_slower_part_decides() -> None:
 @pytest.mark.parametrize(("device", "expected"), [("cpu", 40.0), ("cuda", 60.0)])
 def test_the_limit_takes_the_fastest_forward(device: str, expected: float) -> None:
     forwards = (Forward(1, 1, 2, 20.0), Forward(8, 1, 2, 60.0), Forward(8, 2, 1, 50.0))
-    limit = Limit(device, 2, 120.0, forwards)
-    assert limit.best == forwards[1]
-    assert limit.images_per_s == pytest.approx(expected)
-    assert limit.as_dict()["images_per_s"] == limit.images_per_s
+    found = Limit(device, 2, 120.0, forwards)
+    assert found.best == forwards[1]
+    assert found.images_per_s == pytest.approx(expected)
+    assert found.as_dict()["images_per_s"] == found.images_per_s
 
 
 def test_work_is_repeated_for_its_time_and_done_at_least_once() -> None:
@@ -49,17 +60,31 @@ def test_an_error_of_the_work_is_not_lost(bundle_folder: Path) -> None:
         images_per_s(broken, 2, 0.1)
 
 
-def test_a_gpu_runs_one_forward_at_a_time() -> None:
-    assert arrangements(torch.device("cuda")) == [(1, 1)]
+@pytest.mark.parametrize(
+    ("cores", "expected"),
+    [(1, [(1, 1)]), (2, [(1, 2), (2, 1)]), (4, [(1, 4), (2, 2), (4, 1)]), (6, [(1, 6), (2, 3), (4, 1), (6, 1)])],
+)
+def test_cores_are_shared_out_from_one_forward_on_all_to_one_on_each(
+    cores: int, expected: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limit, "cores", lambda: cores)
+    assert arrangements(torch.device("cpu")) == expected
+
+
+def test_a_gpu_runs_one_or_two_forwards_at_a_time_and_larger_batches() -> None:
+    gpu = torch.device("cuda")
+    assert arrangements(gpu) == [(1, 0), (2, 0)]
+    assert batches(gpu)[-1] == 256
+    assert limit_steps(gpu) == 1 + 2 * len(batches(gpu))
 
 
 def test_every_way_to_run_the_network_is_measured_and_torch_keeps_its_threads(bundle_folder: Path) -> None:
     steps: list[int] = []
     before = torch.get_num_threads()
     settings = Settings(bundle=bundle_folder, device="cpu")
-    limit = measure_limit(load_bundle(bundle_folder), settings, FILES, 0.04, steps.append)
-    assert {forward.batch for forward in limit.forwards} == set(BATCHES)
-    assert len(limit.forwards) == len(BATCHES) * len(arrangements(torch.device("cpu")))
-    assert 0 < limit.images_per_s < min(limit.decode_per_s, limit.best.images_per_s)
-    assert sum(steps) == 1 + len(limit.forwards) <= limit_steps()
+    found = measure_limit(load_bundle(bundle_folder), settings, FILES, 0.04, steps.append)
+    assert {forward.batch for forward in found.forwards} == set(BATCHES)
+    assert len(found.forwards) == len(BATCHES) * len(arrangements(torch.device("cpu")))
+    assert 0 < found.images_per_s < min(found.decode_per_s, found.best.images_per_s)
+    assert sum(steps) == 1 + len(found.forwards) == limit_steps(torch.device("cpu"))
     assert torch.get_num_threads() == before

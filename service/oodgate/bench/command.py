@@ -25,7 +25,7 @@ _MOST_CLIENTS = 4096
 
 @dataclass(frozen=True)
 class Measurement:
-    """Something to run; `steps` is the most that it reports to its progress."""
+    """Something to run; `steps` is how often it reports progress."""
 
     steps: int
     run: Callable[[Progress], Result]

@@ -27,7 +27,7 @@ Work = Callable[[], int]
 
 @dataclass(frozen=True)
 class Forward:
-    """Images a second through the network, `forwards` at a time with `threads` each."""
+    """Images a second through the network, `forwards` at a time with `threads` each (0: as torch likes)."""
 
     batch: int
     forwards: int
@@ -64,9 +64,9 @@ def combine(forward: float, decode: float, shared: bool) -> float:
     return 1 / (1 / forward + 1 / decode) if shared else min(forward, decode)
 
 
-def steps() -> int:
-    """The most measurements that `measure_limit` makes."""
-    return 1 + 2 * len(BATCHES)
+def steps(device: torch.device) -> int:
+    """How many measurements `measure_limit` makes."""
+    return 1 + len(arrangements(device)) * len(batches(device))
 
 
 def measure_limit(
@@ -78,17 +78,23 @@ def measure_limit(
     model = Model(bundle, settings.device, settings.precision)
     forwards = []
     for parallel, threads in arrangements(model.device):
-        for batch in BATCHES:
+        for batch in batches(model.device):
             forwards.append(_measure_forward(model, bundle, batch, parallel, threads, duration_s / 4))
             progress(1)
     return Limit(model.device.type, cores(), decode_per_s, tuple(forwards))
 
 
 def arrangements(device: torch.device) -> list[tuple[int, int]]:
-    """How many forwards at a time, with how many threads each."""
+    """How many forwards at a time, with how many threads each; 0 leaves the threads to torch."""
     if device.type == "cuda":
-        return [(1, 1)]
-    return [(1, cores()), (cores(), 1)] if cores() > 1 else [(1, 1)]
+        return [(1, 0), (2, 0)]
+    powers = (2**power for power in range(cores().bit_length()))
+    return [(forwards, cores() // forwards) for forwards in sorted({*powers, cores()})]
+
+
+def batches(device: torch.device) -> tuple[int, ...]:
+    """Sizes of batches to try; on a CPU larger ones leave its caches."""
+    return (*BATCHES, 64, 128, 256) if device.type == "cuda" else BATCHES
 
 
 def decoding(bundle: Bundle, settings: Settings, files: Sequence[ImageFile]) -> Work:
@@ -130,7 +136,7 @@ def _measure_forward(
         return batch
 
     with torch_threads_kept():
-        rate = images_per_s(forward, forwards, duration_s, lambda: torch.set_num_threads(threads))
+        rate = images_per_s(forward, forwards, duration_s, lambda: model.enter_worker(threads))
     return Forward(batch, forwards, threads, rate)
 
 

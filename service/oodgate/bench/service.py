@@ -9,6 +9,7 @@ from oodgate.bench.pictures import files_for, mean_bytes
 from oodgate.bench.process import cores
 from oodgate.bench.served import Row, Service, serving
 from oodgate.bundle import load_bundle
+from oodgate.model import choose_device
 from oodgate.settings import Settings
 
 
@@ -24,8 +25,8 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """The most calls of `progress` that the measurement makes."""
-        return len(self.clients) + (self.rate is not None) + limit_steps()
+        """How often the measurement calls `progress`; raises SetupError where the device is absent."""
+        return len(self.clients) + (self.rate is not None) + limit_steps(choose_device(self.settings.device))
 
 
 @dataclass(frozen=True)

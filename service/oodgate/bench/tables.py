@@ -78,7 +78,8 @@ def limit(found: Limit) -> Table:
     best = found.best
     table = numbers_table("alone", "how", "images/s", caption=f"limit on {found.device}")
     table.add_row("decode", f"{found.decode_threads} threads", _number(found.decode_per_s, 1))
-    how = f"batch {best.batch}, {best.forwards} x {best.threads} threads"
+    threads = f" x {best.threads} threads" if best.threads else " at a time"
+    how = f"batch {best.batch}, {best.forwards}{threads}"
     table.add_row("forward", how, _number(best.images_per_s, 1))
     table.add_row("both", "", _number(found.images_per_s, 1))
     return table
