@@ -27,7 +27,9 @@ _ARITHMETIC = re.compile(
 )
 _NAME = re.compile(r"[A-Za-z0-9_.,+> -]{0,1000}")
 _SYMBOL = r"Symbol\('[su]\d{1,9}'(, (integer|positive|nonnegative)=True)*\)"
-_EXPRESSION = re.compile(rf"({_SYMBOL}|Integer\(-?\d{{1,9}}\)|(Add|Mul)\(|, |\)){{1,64}}")  # as sympy writes a shape
+_EXPRESSION = re.compile(  # a shape as sympy writes it
+    rf"({_SYMBOL}|Integer\(-?\d{{1,9}}\)|(Add|Mul|Min|Max)\(|, |\)){{1,64}}"
+)
 _CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict", None)
 
 

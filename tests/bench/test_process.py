@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract import eventually
-from oodgate.bench.process import free_port, get, running, usage, wait_until_ready
+from oodgate.bench.process import free_port, get, last_lines, running, usage, wait_until_ready
 from oodgate.bench.served import environment_of
 from oodgate.errors import SetupError
 from oodgate.settings import Settings
@@ -48,6 +48,14 @@ def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path) 
         pytest.raises(SetupError, match="ended with status 1: no such bundle"),
     ):
         wait_until_ready(process, port, "/readyz", log)
+
+
+def test_of_a_long_log_the_last_error_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("Traceback\n  line 1\nValueError: first\nTraceback\nfoo.BarError: last\nat: somewhere\n;\n")
+    assert last_lines(log) == "foo.BarError: last"
+    log.write_text("one\ntwo\nthree\nfour\n")
+    assert last_lines(log) == "two | three | four"
 
 
 def test_a_server_that_never_becomes_ready_is_given_up(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A server as a child process: started, awaited, watched from outside, and ended with all of its own children."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ Child = subprocess.Popen[bytes]
 _GRACE_S = 5.0
 _PROC = Path("/proc")
 _LOG_LINES = 3
+_ERROR = re.compile(r"[\w.]*(Error|Exception): ")
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,10 @@ def wait_until_ready(process: Child, port: int, path: str, log: Path, timeout_s:
 
 
 def last_lines(log: Path) -> str:
-    """The end of a log in one line."""
-    return " | ".join(log.read_text(errors="replace").strip().splitlines()[-_LOG_LINES:])
+    """The last error that a log names, else its end, in one line."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    errors = [line.strip() for line in lines if _ERROR.match(line.strip())]
+    return " | ".join(errors[-1:] or lines[-_LOG_LINES:])
 
 
 def usage(pid: int) -> Usage | None:
