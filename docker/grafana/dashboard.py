@@ -18,6 +18,7 @@ RUNBOOK = Path(__file__).parent.parent / "RUNBOOK.md"
 RUNBOOK_PANEL = 100
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="$datasource")
 MODEL = 'model=~"$model", version=~"$version", instance=~"$instance"'
+RECORDED_OF = '{model=~"$model", version=~"$version"}'
 INSTANCE = 'instance=~"$instance"'
 PREDICTING = f'route=~".*/(predict|predict/batch|infer)", {INSTANCE}'
 Kind = Literal["lines", "stat", "heatmap", "table"]
@@ -118,11 +119,20 @@ ROWS: dict[str, list[View]] = {
         ),
         View(
             "Shift of the p-values (PSI, 30 minutes)",
-            {NAMED: 'oodgate:ood_p_value_psi:rate30m{model=~"$model", version=~"$version"}'},
-            width=12,
+            {NAMED: f"oodgate:ood_p_value_psi:rate30m{RECORDED_OF}"},
             alarm_at=0.25,
         ),
-        View("Clamped scores", {NAMED: rate("ood_clamped_total", "model, version")}, "reqps", width=12),
+        View(
+            "Kind of drift",
+            {
+                f"{NAMED} far among the excess": f"oodgate:ood_p_value_far_share:rate10m{RECORDED_OF}",
+                f"{NAMED} upper half of the rest": f"oodgate:ood_p_value_upper_share:rate10m{RECORDED_OF}",
+            },
+            "percentunit",
+            about="Above 80 % far: noise. Below 40 % in the upper half: all images have changed. Neither: a new kind.",
+            largest=1.2,
+        ),
+        View("Clamped scores", {NAMED: rate("ood_clamped_total", "model, version")}, "reqps"),
     ],
     "Drift": [
         View(

@@ -24,7 +24,7 @@ VARIABLES = {"$model": ".*", "$version": ".*", "$instance": ".*", "$__rate_inter
 SHOWN = (
     *("OOD ratio against calibrated", "Accepted and rejected", "Rejected by predicted class"),
     *("p-values", "p-value quantiles", "Score against threshold"),
-    *("Evidence (log10)", "Alarm", "Shift of the p-values (PSI, 30 minutes)"),
+    *("Evidence (log10)", "Alarm", "Kind of drift"),
     *("Time of a request", "Time of a stage, 95 %", "Images in a forward"),
 )
 COLUMNS = 3
@@ -62,8 +62,7 @@ def draw_lines(axes: Axes, panel: dict[str, Any], series: list[Series]) -> None:
     for legend, times, values in series:
         axes.plot(times, values, label=legend, linewidth=1.4)
     defaults = panel["fieldConfig"]["defaults"]
-    if "min" in defaults:
-        axes.set_ylim(bottom=defaults["min"])
+    axes.set_ylim(bottom=defaults.get("min", min(0, axes.get_ylim()[0])))
     if "max" in defaults:
         axes.set_ylim(top=defaults["max"] * 1.03)
     if defaults.get("unit") == "percentunit":
@@ -71,7 +70,7 @@ def draw_lines(axes: Axes, panel: dict[str, Any], series: list[Series]) -> None:
     if defaults.get("unit") == "s":
         axes.set_ylabel("s")
     if series:
-        axes.legend(fontsize=6, loc="best", ncols=1 if len(series) < 6 else 2, frameon=False)
+        axes.legend(fontsize=6, loc="best", ncols=1 if len(series) < 6 else 2, framealpha=0.8, edgecolor="none")
 
 
 def draw_heatmap(axes: Axes, series: list[Series]) -> None:
@@ -83,7 +82,7 @@ def draw_heatmap(axes: Axes, series: list[Series]) -> None:
     times = buckets[0][1]
     mesh = axes.pcolormesh([*times, times[-1] + STEP_S / 60], range(len(edges)), counts[: len(finite)], cmap="Oranges")
     axes.set_yticks(range(len(edges)), [f"{edge:g}" for edge in edges], fontsize=5)
-    axes.figure.colorbar(mesh, ax=axes)
+    axes.figure.colorbar(mesh, cax=axes.inset_axes((1.01, 0, 0.015, 1))).ax.tick_params(labelsize=5)
 
 
 def draw(prometheus: str, start: float, end: float) -> Figure:

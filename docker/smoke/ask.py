@@ -1,148 +1,107 @@
-"""Questions to a running Prometheus and Alertmanager; the exit status is the answer.
+"""Questions to a running Prometheus and Alertmanager: `python3 ask.py fires OodgateDriftAlarm 120`.
 
-Nothing but the standard library.
+Each answer is one line, and the exit status says whether it is the good one.
 """
 
 # ruff: noqa: T201 - what it has to say goes to standard output
 
-import argparse
-import json
 import sys
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-DASHBOARD = Path(__file__).parent.parent / "grafana" / "dashboards" / "oodgate.json"
-VARIABLES = {"$model": ".*", "$version": ".*", "$instance": ".*", "$__rate_interval": "1m", "$__interval": "15s"}
-PROMETHEUS = "http://127.0.0.1:9090"
-ALERTMANAGER = "http://127.0.0.1:9093"
+from monitoring import (
+    alert_states,
+    alertmanager_knows,
+    count_series,
+    dashboard_queries,
+    recorded,
+    rules,
+    series,
+    wait_until,
+)
 
-
-def get(url: str, **parameters: str) -> Any:
-    """The JSON document at an address."""
-    with urllib.request.urlopen(f"{url}?{urllib.parse.urlencode(parameters)}", timeout=30) as answer:  # noqa: S310
-        return json.load(answer)
-
-
-def series(query: str) -> list[Any]:
-    """The series that a query gives now."""
-    result: list[Any] = get(f"{PROMETHEUS}/api/v1/query", query=query)["data"]["result"]
-    return result
+UP = 'up{job="oodgate"}'
+RESTARTED = 'changes(process_start_time_seconds{job="oodgate"}[1m]) > 0'
+Answer = tuple[bool, str]
 
 
-def alert_states(name: str) -> set[str]:
-    """pending, firing, both or neither."""
-    return {
-        alert["state"]
-        for alert in get(f"{PROMETHEUS}/api/v1/alerts")["data"]["alerts"]
-        if alert["labels"]["alertname"] == name
-    }
+def rules_have_data() -> Answer:
+    """Every rule is evaluated, and every recording rule has a series."""
+    known = rules()
+    recording = [rule for rule in known if rule["type"] == "recording"]
+    failing = [f"{rule['name']}: {rule.get('lastError')}" for rule in known if rule["health"] != "ok"]
+    empty = [query for query in map(recorded, recording) if not series(query)]
+    counts = f"{len(recording) - len(empty)} of {len(recording)} recording rules have data"
+    return not failing + empty, "; ".join([counts, f"{len(known) - len(recording)} alerts", *failing, *empty])
 
 
-def rules_without_data() -> list[str]:
-    """Recording rules that fail or have no series."""
-    groups = get(f"{PROMETHEUS}/api/v1/rules")["data"]["groups"]
-    rules = [rule for group in groups for rule in group["rules"]]
-    failing = [f"{rule['name']}: {rule.get('lastError')}" for rule in rules if rule["health"] != "ok"]
-    names = {rule["name"] for rule in rules if rule["type"] == "recording"}
-    print(f"{len(rules)} rules, {len(names)} recorded names")
-    return failing + sorted(name for name in names if not series(name))
+def panels_have_series(*lacking: str) -> Answer:
+    """Every query of the dashboard parses and gives a series, unless it is of what the gate lacks: `METRIC=WHY`."""
+    queries = dashboard_queries()
+    empty = [(title, query) for title, query in queries if not count_series(query)]
+    said = [f"{len(queries) - len(empty)} of {len(queries)} queries have data"]
+    for metric, _, why in (entry.partition("=") for entry in lacking):
+        excused = [entry for entry in empty if metric in entry[1] and count_series(entry[1]) is not None]
+        empty = [entry for entry in empty if entry not in excused]
+        said.append(f"{why}, so none for {', '.join(sorted({title for title, _ in excused}))}")
+    return not empty, "; ".join([*said, *(f"{title}: {query}" for title, query in empty)])
 
 
-def dashboard_queries(dashboard: Path = DASHBOARD) -> list[tuple[str, str]]:
-    """Panel titles and queries, with every variable at "all"."""
-    queries = []
-    for panel in json.loads(dashboard.read_text())["panels"]:
-        for target in panel.get("targets", []):
-            query = target["expr"]
-            for variable, value in VARIABLES.items():
-                query = query.replace(variable, value)
-            queries.append((panel["title"], query))
-    return queries
+def was_quiet(alert: str, minutes: str) -> Answer:
+    """An alert was neither pending nor firing."""
+    seen = series(f'count_over_time(ALERTS{{alertname="{alert}"}}[{minutes}m])')
+    states = sorted(f"{found['metric']['alertstate']} in {found['value'][1]} evaluations" for found in seen)
+    return not seen, f"{alert} in the last {minutes} minutes: {', '.join(states) or 'neither pending nor firing'}"
 
 
-def queries_without_series() -> list[str]:
-    """Queries of the dashboard that Prometheus refuses or answers with nothing; without a GPU, those are left out."""
-    has_gpu = bool(series("oodgate_gpu_memory_total_bytes"))
-    empty = []
-    queries = [entry for entry in dashboard_queries() if has_gpu or "oodgate_gpu_" not in entry[1]]
-    for title, query in queries:
-        try:
-            found = series(query)
-        except urllib.error.HTTPError as error:
-            empty.append(f"{title}: {query}: {error.read().decode()}")
-            continue
-        if not found:
-            empty.append(f"{title}: {query}")
-    print(f"{len(queries)} queries of the dashboard")
-    return empty
+def fires(alert: str, seconds: str) -> Answer:
+    """An alert was pending, fires, and Alertmanager has it."""
+    pending = wait_until(lambda: alert_states(alert), float(seconds))
+    if pending is None:
+        return False, f"{alert} was not even pending within {seconds} s"
+    firing = wait_until(lambda: "firing" in alert_states(alert), float(seconds) - pending)
+    if firing is None:
+        return False, f"{alert} pending after {pending:.0f} s, not firing within {seconds} s"
+    told = wait_until(lambda: alertmanager_knows(alert), 30)
+    line = f"{alert} pending after {pending:.0f} s, firing after {pending + firing:.0f} s"
+    return told is not None, f"{line}, {'known' if told is not None else 'UNKNOWN'} to Alertmanager"
 
 
-def wait_for_alert(name: str, seconds: float) -> list[str]:
-    """Wait until an alert was pending and fires, and Alertmanager has it."""
-    start = time.monotonic()
-    seen: dict[str, float] = {}
-    while time.monotonic() - start < seconds:
-        for state in alert_states(name):
-            seen.setdefault(state, round(time.monotonic() - start))
-        if "firing" in seen:
-            print(f"{name}: " + ", ".join(f"{state} after {at} s" for state, at in seen.items()))
-            return told_alertmanager(name)
-        time.sleep(1)
-    return [f"{name} did not fire within {seconds:g} s; seen: {seen}"]
+def outage(seconds: str) -> Answer:
+    """The gate was down in Prometheus' eyes, and came up again as another process."""
+    missed = wait_until(lambda: series(f"{UP} == 0"), float(seconds))
+    if missed is None:
+        return False, f"Prometheus missed nothing within {seconds} s"
+    again = wait_until(lambda: series(f"{UP} == 1 and on (instance) ({RESTARTED})"), float(seconds))
+    if again is None:
+        return False, f"down after {missed:.0f} s, and not up within {seconds} s"
+    return True, f"down after {missed:.0f} s, up {again:.0f} s later"
 
 
-def told_alertmanager(name: str) -> list[str]:
-    """Wait a little until Alertmanager knows the alert."""
-    for _ in range(30):
-        if any(alert["labels"]["alertname"] == name for alert in get(f"{ALERTMANAGER}/api/v2/alerts")):
-            return []
-        time.sleep(1)
-    return [f"Alertmanager does not know {name}"]
+def value(query: str) -> Answer:
+    """The value of the only series of a query."""
+    found = series(query)
+    return len(found) == 1, found[0]["value"][1] if len(found) == 1 else f"{len(found)} series: {query}"
 
 
-def is_quiet(name: str) -> list[str]:
-    """Whether an alert is neither pending nor firing."""
-    return [f"{name} is {state}" for state in alert_states(name)]
+def has(query: str, seconds: str) -> Answer:
+    """A query gives a series, soon."""
+    passed = wait_until(lambda: series(query), float(seconds))
+    return passed is not None, f"{query}: " + ("never" if passed is None else f"after {passed:.0f} s")
 
 
-def wait_for_series(query: str, seconds: float) -> list[str]:
-    """Wait until a query gives a series."""
-    start = time.monotonic()
-    while time.monotonic() - start < seconds:
-        if series(query):
-            print(f"{query}: after {time.monotonic() - start:.0f} s")
-            return []
-        time.sleep(1)
-    return [f"nothing within {seconds:g} s: {query}"]
-
-
-def main() -> None:
-    """Ask one question; say what is wrong and exit with status 1, or exit with status 0."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    asked = parser.add_subparsers(dest="question", required=True)
-    asked.add_parser("rules").set_defaults(ask=lambda _: rules_without_data())
-    asked.add_parser("dashboard").set_defaults(ask=lambda _: queries_without_series())
-    quiet = asked.add_parser("quiet")
-    quiet.add_argument("alert")
-    quiet.set_defaults(ask=lambda options: is_quiet(options.alert))
-    fires = asked.add_parser("fires")
-    fires.add_argument("alert")
-    fires.add_argument("--within", type=float, required=True)
-    fires.set_defaults(ask=lambda options: wait_for_alert(options.alert, options.within))
-    has = asked.add_parser("has")
-    has.add_argument("query")
-    has.add_argument("--within", type=float, required=True)
-    has.set_defaults(ask=lambda options: wait_for_series(options.query, options.within))
-    options = parser.parse_args()
-    wrong = options.ask(options)
-    for line in wrong:
-        print(f"WRONG {line}")
-    sys.exit(bool(wrong))
+QUESTIONS: dict[str, Callable[..., Answer]] = {
+    "rules": rules_have_data,
+    "panels": panels_have_series,
+    "quiet": was_quiet,
+    "fires": fires,
+    "outage": outage,
+    "value": value,
+    "has": has,
+}
 
 
 if __name__ == "__main__":
-    main()
+    question, *arguments = sys.argv[1:]
+    good, line = QUESTIONS[question](*arguments)
+    print(line)
+    sys.exit(not good)

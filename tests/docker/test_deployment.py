@@ -16,6 +16,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 LOCK = (ROOT / "docker" / "requirements.txt").read_text()
+GPU_LOCK = (ROOT / "docker" / "gpu-requirements.txt").read_text()
 GATES = ("gate", "gate-cuda")
 
 
@@ -69,6 +70,14 @@ def test_every_dependency_but_torch_is_locked_with_hashes() -> None:
     locked = dict(re.findall(r"^([\w.-]+)==\S+(.*?--hash=sha256)?", LOCK, re.MULTILINE | re.DOTALL))
     assert names - locked.keys() == {"torch"}, "run docker/lock.sh"
     assert all(locked.values())
+
+
+def test_what_reads_the_gpu_is_locked_with_hashes_and_in_the_cuda_image_alone() -> None:
+    [wanted] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["gpu"]
+    locked = re.findall(r"^([\w.-]+)==\S+ \\\n +--hash=sha256", GPU_LOCK, re.MULTILINE)
+    assert locked == [re.split(r"[><=]", wanted)[0]], "run docker/lock.sh"
+    stages = [stage for stage in re.split(r"^FROM ", DOCKERFILE.read_text(), flags=re.M) if "gpu-requirements" in stage]
+    assert [stage.partition("\n")[0] for stage in stages] == ["common AS cuda"]
 
 
 def test_the_lock_files_name_no_registry() -> None:
