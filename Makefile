@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install offline serve test check format
+.PHONY: help install offline serve test check audit format
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -21,6 +21,9 @@ check: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(VENV)/.dev  ## look up the locked dependencies in the published advisories; needs the network
+	PATH="$(CURDIR)/$(BIN):$$PATH" docker/audit.sh
 
 format: $(VENV)/.dev  ## rewrite the sources in the one format
 	$(BIN)/ruff format .

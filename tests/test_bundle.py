@@ -91,6 +91,22 @@ def test_a_report_is_kept_unless_another_is_given(folder: Path) -> None:
     assert set(load_bundle(folder).manifest.files) == {"model.ts", "state.safetensors", "report/new.md"}
 
 
+def test_a_file_that_the_manifest_does_not_list_is_no_part_of_the_report(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    (folder / "report" / "planted.html").write_text("planted")
+    write_bundle(folder, bundle)
+    assert set(load_bundle(folder).manifest.files) == set(FILES)
+
+
+def test_a_report_that_changed_since_it_was_read_is_not_kept(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    (folder / "report" / "index.md").write_text("changed")
+    with pytest.raises(BundleError, match=r"index\.md is not the file that bundle\.json describes"):
+        write_bundle(folder, bundle)
+    (folder / "report" / "index.md").write_bytes(REPORT["index.md"])
+    assert load_bundle(folder).manifest == bundle.manifest
+
+
 def test_tensors_that_are_not_contiguous_are_written(tmp_path: Path, pristine: Path) -> None:
     bundle = load_bundle(pristine)
     turned = torch.arange(6.0).reshape(2, 3).T

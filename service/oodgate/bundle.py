@@ -5,6 +5,7 @@
                         model.pt2 where another engine runs it
     state.safetensors   classifier weights, fitted tensors, sorted calibration scores
     report/             what people read about it
+    manifest.sig        signature of the manifest, and so of every file that it has the hash of; or none
 
 This module alone knows the file names. What it returns was read once and hashed as it was read, so that a file
 that changes later changes nothing.
@@ -26,9 +27,10 @@ from safetensors.torch import save as save_tensors
 from oodgate.errors import BundleError
 from oodgate.images.preprocess import Preprocessing
 from oodgate.settings import Precision
+from oodgate.signature import claimed_key, sign, verify
 
 FORMAT_VERSION = 1
-MANIFEST, STATE, REPORT = "bundle.json", "state.safetensors", "report"
+MANIFEST, STATE, REPORT, SIGNATURE = "bundle.json", "state.safetensors", "report", "manifest.sig"
 MODEL_FILES = {"torchscript": "model.ts", "export": "model.pt2", "aotinductor": "model.pt2"}
 """File of the network by the engine that runs it."""
 
@@ -140,6 +142,7 @@ class Bundle:
     manifest: Manifest
     model: bytes
     state: Mapping[str, torch.Tensor]
+    signed_by: str | None = None  # id of the trusted key by which all of it was signed as it was read
 
     @property
     def network_hash(self) -> str:
@@ -157,30 +160,53 @@ class Bundle:
         return self.manifest.calibration
 
 
-def load_bundle(folder: Path) -> Bundle:
-    """Read and verify a bundle; raises BundleError with one sentence on what is wrong with it."""
-    manifest = _read_manifest(folder)
-    contents = {name: _read_verified(folder, name, digest) for name, digest in manifest.files.items()}
-    model = MODEL_FILES[manifest.engine]
-    for name in (model, STATE):
-        if name not in contents:
-            raise BundleError(f"{folder / MANIFEST} lists no SHA-256 for {name}; export the bundle again")
+def load_bundle(folder: Path, trusted: Path | None = None) -> Bundle:
+    """Read and verify a bundle; raises BundleError with one sentence on what is wrong with it.
+
+    With `trusted`, a public key or a folder of them, nothing is parsed before a signature by one of these keys was
+    verified; raises SetupError where there are no keys in it.
+    """
+    content = _read_manifest(folder)
+    signed_by = None if trusted is None else verify(content, folder / SIGNATURE, trusted)
+    manifest = _parse_manifest(folder / MANIFEST, content)
+    contents = _read_files(folder, manifest)
     try:
         state = load_tensors(contents[STATE])
     except SafetensorError as error:
         raise BundleError(f"{folder / STATE} is not a safetensors file ({error}); export the bundle again") from error
-    return Bundle(manifest, contents[model], state)
+    return Bundle(manifest, contents[MODEL_FILES[manifest.engine]], state, signed_by)
+
+
+def sign_bundle(folder: Path, key_file: Path) -> str:
+    """Verify the hashes of a bundle and sign its manifest; returns the key's id.
+
+    Raises BundleError where the bundle is damaged, and SetupError where the file holds no private key.
+    """
+    content = _read_manifest(folder)
+    _read_files(folder, _parse_manifest(folder / MANIFEST, content))
+    line, name = sign(content, key_file)
+    _replace(folder / SIGNATURE, line)
+    return name
+
+
+def signer_of(folder: Path) -> str | None:
+    """The key id that the signature of a bundle names, unverified; None where there is no signature."""
+    return claimed_key(folder / SIGNATURE)
 
 
 def write_bundle(folder: Path, bundle: Bundle, report: Mapping[str, bytes] | None = None) -> Bundle:
     """Write a bundle and its report; the manifest goes last, so that a half-written bundle never verifies.
 
-    `report` maps file names to contents; None keeps the report that is there. Returns the bundle with its hashes.
+    `report` maps file names to contents; None keeps the report that the manifest lists. A signature is removed: it is
+    one of the old manifest. Returns the bundle with its hashes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = MODEL_FILES[bundle.manifest.engine]
     contents = {model: bundle.model, STATE: save_tensors({k: v.contiguous() for k, v in bundle.state.items()})}
-    contents |= _kept_report(folder) if report is None else {f"{REPORT}/{k}": v for k, v in report.items()}
+    contents |= (
+        _kept_report(folder, bundle.manifest) if report is None else {f"{REPORT}/{k}": v for k, v in report.items()}
+    )
+    (folder / SIGNATURE).unlink(missing_ok=True)
     for name, content in contents.items():
         _replace(folder / name, content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -190,16 +216,21 @@ def write_bundle(folder: Path, bundle: Bundle, report: Mapping[str, bytes] | Non
     return Bundle(manifest, bundle.model, bundle.state)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise BundleError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes, no manifest is; export it again")
-        record = json.loads(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise BundleError(
             f"there is no bundle in {folder} ({error.strerror}: {MANIFEST}); name a folder that `oodgate export` wrote"
         ) from error
+
+
+def _parse_manifest(path: Path, content: bytes) -> Manifest:
+    try:
+        record = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BundleError(
             f"{path} is not JSON ({error}); it was cut short or edited, export the bundle again"
@@ -216,6 +247,14 @@ def _read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "classes"  # the one check of the whole record
         raise BundleError(f"{path} is not valid at '{where}': {first['msg']}; export the bundle again") from error
+
+
+def _read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    contents = {name: _read_verified(folder, name, digest) for name, digest in manifest.files.items()}
+    for name in (MODEL_FILES[manifest.engine], STATE):
+        if name not in contents:
+            raise BundleError(f"{folder / MANIFEST} lists no SHA-256 for {name}; export the bundle again")
+    return contents
 
 
 def _read_verified(folder: Path, name: str, digest: str) -> bytes:
@@ -242,9 +281,10 @@ def _read_verified(folder: Path, name: str, digest: str) -> bytes:
     return content
 
 
-def _kept_report(folder: Path) -> dict[str, bytes]:
-    files = sorted(path for path in (folder / REPORT).glob("**/*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+def _kept_report(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    # What the manifest does not list may be anybody's, and a hash or a signature would vouch for it.
+    listed = {name: digest for name, digest in sorted(manifest.files.items()) if name.startswith(f"{REPORT}/")}
+    return {name: _read_verified(folder, name, digest) for name, digest in listed.items() if (folder / name).is_file()}
 
 
 def _replace(path: Path, content: bytes) -> None:

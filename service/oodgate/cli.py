@@ -16,6 +16,7 @@ from oodgate.options import (
     CacheOption,
     DeviceOption,
     JsonOption,
+    TrustedOption,
     options_of_settings,
     parse_set,
     parse_setting,
@@ -24,6 +25,8 @@ from oodgate.options import (
 )
 from oodgate.quarantine_cli import app as quarantine_app
 from oodgate.settings import Device, Precision
+from oodgate.signature_cli import app as signature_app
+from oodgate.signature_cli import removal_is_told
 
 app = typer.Typer(
     name="oodgate",
@@ -32,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(signature_app)
 
 
 def main() -> None:
@@ -93,7 +97,7 @@ def export(
 
     called = BundleName(name or out_folder.resolve().name, version, provenance)
     plan = ExportPlan(input_size, activation, preprocess, engine, random_weights, compare_engines)
-    with err.status("export"):
+    with removal_is_told(out_folder), err.status("export"):
         bundle = export_bundle(source, weights, classes, out_folder, called, plan)
     print_export(bundle.manifest)
     out.print(f"{out_folder}: calibrate it next", markup=False, highlight=False, soft_wrap=True)
@@ -136,6 +140,7 @@ def calibrate(
         Path | None, typer.Option(help="More images for the threshold: a folder, or a quarantine that people labelled.")
     ] = None,
     cache: CacheOption = None,
+    trusted: TrustedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit, search scorer and w where asked to, and write threshold and guarantee into the bundle."""
@@ -148,7 +153,7 @@ def calibrate(
     from oodgate.offline.prepare import AUTO, ScorerPlan, prepare
     from oodgate.offline.splits import Folders, split
 
-    bundle = load_bundle(bundle_folder)
+    bundle = load_bundle(bundle_folder, trusted)
     open_plan = ScorerPlan(
         scorer=scorer,
         w=parse_w(w or ("search" if scorer == AUTO else "0.4")),
@@ -171,7 +176,8 @@ def calibrate(
     with progress_bar("check", None) as advance:
         checked = check(calibrated, dict(parse_set(entry) for entry in ood or ()), device, cache, advance)
     record = account_of(prepared, calibrated, checked)
-    write_bundle(bundle_folder, with_evidence(calibrated.bundle, prepared), report_of(record))
+    with removal_is_told(bundle_folder):
+        write_bundle(bundle_folder, with_evidence(calibrated.bundle, prepared), report_of(record))
     if as_json:
         print_json(record)
         return
@@ -190,6 +196,7 @@ def evaluate(
     cache: CacheOption = None,
     report_folder: Annotated[Path | None, typer.Option("--out", help="Folder for tables and the HTML report.")] = None,
     save: Annotated[bool, typer.Option("--save", help="Write the measures into the bundle.")] = False,
+    trusted: TrustedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure FPR95, AUROC and AUPR of the scores on sets of strange images."""
@@ -201,7 +208,7 @@ def evaluate(
     from oodgate.offline.summary import summarise
     from oodgate.scores.registry import usable_scorers
 
-    bundle = load_bundle(bundle_folder)
+    bundle = load_bundle(bundle_folder, trusted)
     own, precision = bundle.calibration.scorer, bundle.calibration.precision
     names = usable_scorers(own.w, bundle.state) if scorers == "all" else tuple(scorers.split(","))
     folders = {evaluation.KNOWN: id_folder, **dict(parse_set(entry) for entry in ood)}
@@ -212,7 +219,8 @@ def evaluate(
     if save:
         measures = {**bundle.manifest.measures, **result.as_dict()}
         manifest = bundle.manifest.model_copy(update={"measures": measures})
-        write_bundle(bundle_folder, replace(bundle, manifest=manifest))
+        with removal_is_told(bundle_folder):
+            write_bundle(bundle_folder, replace(bundle, manifest=manifest))
     if report_folder:
         data = summarise(bundle, extractor.model, result)
         write_tables(data, report_folder)
@@ -228,6 +236,7 @@ def predict(
     bundle_folder: BundleArgument,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Image files or folders of them.")],
     device: DeviceOption = "auto",
+    trusted: TrustedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge image files without a server, by the same code."""
@@ -235,7 +244,7 @@ def predict(
     from oodgate.gate import Gate
     from oodgate.offline.predict import predict_paths
 
-    bundle = load_bundle(bundle_folder)
+    bundle = load_bundle(bundle_folder, trusted)
     gate = Gate(bundle, device, bundle.calibration.precision)
     with progress_bar("predict", None) as advance:
         records = predict_paths(gate, paths, advance)
@@ -293,12 +302,12 @@ def bench(
 
 
 @app.command("inspect")
-def inspect_bundle(bundle_folder: BundleArgument) -> None:
+def inspect_bundle(bundle_folder: BundleArgument, trusted: TrustedOption = None) -> None:
     """Verify a bundle and print its manifest as JSON."""
     from oodgate.bundle import load_bundle
     from oodgate.model import Model
 
-    bundle = load_bundle(bundle_folder)
+    bundle = load_bundle(bundle_folder, trusted)
     Model(bundle, "cpu")
     print_json(bundle.manifest.model_dump(mode="json"))
 

@@ -50,7 +50,7 @@ def measurement(kind: str, plan: Plan, images: int, rounds: int, folder: Path | 
 
     def scores(progress: Progress) -> Result:
         settings = plan.settings
-        bundle = load_bundle(settings.bundle)
+        bundle = load_bundle(settings.bundle, settings.trusted_keys)
         costs = measure_costs(bundle, settings.device, settings.precision, images, rounds, progress)
         return asdict(costs), tables.tables_of_scores(costs)
 

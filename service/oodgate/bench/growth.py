@@ -45,7 +45,7 @@ class Growth:
 
 def measure_growth(settings: Settings, where: str | None, duration_s: float, progress: Progress) -> Growth:
     """Measure all curves one after the other, each value with a load of its own."""
-    files = files_for(load_bundle(settings.bundle).manifest, where, settings)
+    files = files_for(load_bundle(settings.bundle, settings.trusted_keys).manifest, where, settings)
     with serving(settings, files) as service:
         clients = tuple(_by_clients(service, duration_s, progress))
     return Growth(

@@ -57,7 +57,7 @@ class Report:
 
 def measure_service(plan: Plan, progress: Progress) -> Report:
     """Load a service of its own, end it, then measure the limit with the same files and settings."""
-    bundle = load_bundle(plan.settings.bundle)
+    bundle = load_bundle(plan.settings.bundle, plan.settings.trusted_keys)
     files = files_for(bundle.manifest, plan.files, plan.settings)
     with serving(plan.settings, files) as service:
         rows = tuple(_rows(service, plan, progress))
