@@ -8,16 +8,30 @@ from contextlib import suppress
 from io import BytesIO
 
 import imagesize
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from oodgate.errors import InvalidImage, TooManyPixels
+from oodgate.images.silence import silence_decoders
+from oodgate.images.work import CountedFile, check_run_lengths, check_work
+
+silence_decoders()
 
 # Each image is held to its own limit below; Pillow's limit is process-wide and would warn about allowed images.
 Image.MAX_IMAGE_PIXELS = None
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _NO_DEFINED_RANGE = ("I", "F")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> Image.Image:
@@ -25,18 +39,25 @@ def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> Image.Image:
 
     The first frame stands for an animation, EXIF orientation is applied, transparency lies on white, 16-bit grey
     is scaled to 8 bits. Raises InvalidImage where the bytes are not an image of the allowed `formats` (lower-case
-    names such as "jpeg") or are cut short, TooManyPixels where the header announces more than `max_pixels`.
+    names such as "jpeg"), are cut short or are made to keep a decoder busy, TooManyPixels where the header announces
+    more than `max_pixels`.
     """
     _check_webp_canvas(data, max_pixels)
+    check_work(data)
     try:
-        image = Image.open(BytesIO(data), formats=[name.upper() for name in formats])
+        image = Image.open(CountedFile(data), formats=[name.upper() for name in formats])
+    except InvalidImage:
+        raise
     except Exception as error:  # decoders meet hostile bytes and raise anything
         raise InvalidImage(f"the bytes are not an image of an allowed format ({', '.join(formats)})") from error
     with image:
         _check_pixels(*image.size, max_pixels)
         _check_tiles(image, max_pixels)
+        check_run_lengths(image)
         try:
             image.load()
+        except InvalidImage:
+            raise
         except Exception as error:
             raise InvalidImage(f"the {image.format} data is damaged or cut short; send the whole file") from error
         return _to_rgb(_upright(image))
@@ -67,8 +88,10 @@ def _check_tiles(image: Image.Image, max_pixels: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose writes the whole EXIF block anew, which takes seconds for one of many fractions.
     with suppress(Exception):  # a damaged EXIF block says nothing about the pixels, which were decoded whole
-        ImageOps.exif_transpose(image, in_place=True)
+        turn = _TURNS.get(image.getexif().get(Base.Orientation, 1))
+        return image if turn is None else image.transpose(turn)
     return image
 
 
@@ -80,5 +103,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image.convert("I").point(lambda value: value * (1 / 257)).convert("L").convert("RGB")
     if image.has_transparency_data:
         picture = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        paper = Image.new("RGB", picture.size, "white")
+        paper.paste(picture, mask=picture)
+        return paper
     return image.convert("RGB")

@@ -3,6 +3,7 @@
 Normalising happens on the device (`model.py`): only uint8 pixels travel.
 """
 
+from math import ceil, floor
 from typing import Literal, Self
 
 import numpy as np
@@ -14,11 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-_MAX_ASPECT = 32
+# A resized picture is made whole up to this many pixels, and up to this many times those of its crop.
+_MOST_RESIZED = 1_000_000
+_MOST_RESIZED_PER_CROPPED = 4
+
+_MARGIN = 4  # source pixels beside the crop that a filter reads when it enlarges; times the scale when it reduces
 
 
 class Preprocessing(BaseModel):
@@ -46,29 +52,42 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
 
     Equal to torchvision's Resize (antialiased) and CenterCrop on the same picture, within one grey level.
     """
-    pixels = _resize_shorter(_without_far_ends(image), preprocessing)
+    size = _resized_size(image.size, preprocessing.resize)
     height, width = preprocessing.crop
-    top, left = round((pixels.shape[0] - height) / 2), round((pixels.shape[1] - width) / 2)
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    if size == image.size:
+        return np.array(image.crop((left, top, left + width, top + height)))
+    if size[0] * size[1] > max(_MOST_RESIZED, _MOST_RESIZED_PER_CROPPED * width * height):
+        return _resize_centre(image, size, (left, top, left + width, top + height), preprocessing.interpolation)
+    pixels = _resize_whole(image, size, preprocessing.interpolation)
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
-def _without_far_ends(image: Image.Image) -> Image.Image:
-    # One by a million pixels would be resized to 32 by 32 million; the centre crop never reaches that far.
-    width, height = (min(side, _MAX_ASPECT * min(image.size)) for side in image.size)
-    if (width, height) == image.size:
-        return image
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return image.crop((left, top, left + width, top + height))
+def _resized_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    width, height = (shorter * side // min(size) for side in size)
+    return width, height
 
 
-def _resize_shorter(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    short, target = min(image.size), preprocessing.resize
-    if short == target:
-        return np.array(image)
-    width, height = (target * side // short for side in image.size)
-    if preprocessing.interpolation == "bilinear":
-        return _resize_bilinear(np.array(image), height, width)
-    return np.array(image.resize((width, height), _RESAMPLING[preprocessing.interpolation]))
+def _resize_whole(image: Image.Image, size: tuple[int, int], interpolation: Interpolation) -> NDArray[np.uint8]:
+    if interpolation == "bilinear":
+        return _resize_bilinear(np.array(image), height=size[1], width=size[0])
+    return np.array(image.resize(size, _RESAMPLING[interpolation]))
+
+
+def _resize_centre(
+    image: Image.Image, size: tuple[int, int], crop: tuple[int, int, int, int], interpolation: Interpolation
+) -> NDArray[np.uint8]:
+    # One by a million pixels would be resized to 32 by 32 million: only what the crop shows is made, from only the
+    # part of the picture that it shows. The part starts at a whole pixel near the crop, since Pillow keeps the box
+    # in short floating-point numbers.
+    scale = (image.width / size[0], image.height / size[1])
+    left, top, right, bottom = (edge * scale[axis % 2] for axis, edge in enumerate(crop))
+    beside, above = (ceil(_MARGIN * max(1, one)) for one in scale)
+    corner = max(0, floor(left) - beside), max(0, floor(top) - above)
+    part = image.crop((*corner, min(image.width, ceil(right) + beside), min(image.height, ceil(bottom) + above)))
+    box = (left - corner[0], top - corner[1], right - corner[0], bottom - corner[1])
+    box = (box[0], box[1], min(box[2], part.width), min(box[3], part.height))
+    return np.array(part.resize((crop[2] - crop[0], crop[3] - crop[1]), _RESAMPLING[interpolation], box))
 
 
 def _resize_bilinear(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
