@@ -102,7 +102,12 @@ def submit_all(batcher: Batching, items: Sequence[int]) -> list[Doubled]:
 
 def test_an_idle_worker_takes_every_item_at_once(start: Start) -> None:
     sizes: list[int] = []
-    batcher = start(doubled, on_batch=sizes.append)
+
+    def double(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        return doubled(items)
+
+    batcher = start(double)
     assert [answer_of(batcher.submit(item, never())) for item in range(5)] == [0, 2, 4, 6, 8]
     assert sizes == [1] * 5
 
@@ -119,14 +124,12 @@ def test_arrivals_gather_while_the_worker_is_busy(start: Start, work: HeldWork) 
 
 
 def test_batches_hold_max_batch_items_in_order_of_arrival(start: Start, work: HeldWork) -> None:
-    sizes: list[int] = []
-    batcher = start(max_batch=4, on_batch=sizes.append)
+    batcher = start(max_batch=4)
     busy(batcher, work)
     futures = submit_all(batcher, range(1, 11))
     work.release(4)
     assert [work.wait_for_batch() for _ in range(3)] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
     assert [answer_of(future) for future in futures] == [2 * item for item in range(1, 11)]
-    assert sizes == [1, 4, 4, 2]
 
 
 def test_an_answer_tells_how_long_its_item_waited(start: Start) -> None:
@@ -277,17 +280,17 @@ def test_what_ends_the_worker_fails_every_item_and_readiness(
         batcher.submit(4, never())
 
 
-def test_a_failing_count_of_batches_fails_the_batch_alone(start: Start) -> None:
+def test_a_failing_preparation_of_a_batch_fails_the_batch_alone(start: Start) -> None:
     failures: list[Exception] = []
-    sizes = iter([1])
+    troubles = iter([1])
 
-    def count(size: int) -> None:
-        if next(sizes, None):
-            raise ValueError("no such metric")
+    def prepare(alone: bool) -> None:
+        if next(troubles, None):
+            raise ValueError("no such threads")
 
-    batcher = start(doubled, on_batch=count, on_failure=failures.append)
+    batcher = start(doubled, on_share=prepare, on_failure=failures.append)
     assert isinstance(error_of(batcher.submit(1, never())), InferenceFailed)
-    assert [str(error) for error in failures] == ["no such metric"]
+    assert [str(error) for error in failures] == ["no such threads"]
     assert answer_of(batcher.submit(2, never())) == 4
 
 
@@ -378,9 +381,10 @@ def test_every_one_of_many_threads_gets_its_own_answer(start: Start) -> None:
 
     def double(items: Sequence[int]) -> list[int]:
         processed.extend(items)
+        sizes.append(len(items))
         return doubled(items)
 
-    batcher = start(double, max_batch=8, max_queue=10, on_batch=sizes.append)
+    batcher = start(double, max_batch=8, max_queue=10)
     cancelled: set[int] = set()
     together = threading.Barrier(threads)
 

@@ -51,11 +51,15 @@ def test_every_setting_is_an_option_of_serve_and_no_other() -> None:
     assert options == {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
 
 
+AUTO = {"workers", "threads", "max_batch", "decode_threads"}
+
+
 def test_help_of_serve_tells_variable_default_and_meaning_of_every_setting() -> None:
     serve = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
     helps = {parameter.name: parameter.help for parameter in serve.params}
     for name, field in Settings.model_fields.items():
-        assert helps[name] == f"{field.description} [env: OODGATE_{name.upper()}] [default: {field.default}]"
+        default = "auto" if name in AUTO else field.default
+        assert helps[name] == f"{field.description} [env: OODGATE_{name.upper()}] [default: {default}]"
 
 
 def test_commands_are_those_that_others_rely_on() -> None:

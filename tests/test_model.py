@@ -1,7 +1,9 @@
 """The engine: normalising, verifying what the network answers, devices and number formats."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -118,6 +120,32 @@ def test_answers_carry_no_gradient_and_repeat_to_the_bit() -> None:
     assert not one.logits.requires_grad
     assert torch.equal(one.logits, other.logits)
     assert torch.equal(one.activation, other.activation)
+
+
+class ScriptedOnly(nn.Module):
+    """A network that answers otherwise when it is copied: its numbers are drawn anew in every forward."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images[:, :, 0, 0] + torch.rand(1), images * 1
+
+
+def test_every_worker_gets_a_fused_copy_that_answers_as_the_network() -> None:
+    model, pixels = Model(tiny(), "cpu"), random_pixels(3)
+    assert model.fuse(2)
+    expected = model.run(pixels).logits
+    with ThreadPoolExecutor(2, initializer=model.enter_worker, initargs=(1, True)) as workers:
+        together = Barrier(2)
+        answers = list(workers.map(lambda _: (together.wait(60), model.run(pixels).logits)[1], range(2)))
+    for answer in answers:
+        torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_answers_otherwise_when_it_is_fused_is_not() -> None:
+    assert not Model(bundle_of(saved(ScriptedOnly()), 3, (3, SIDE, SIDE)), "cpu").fuse(1)
+
+
+def test_only_float32_on_the_cpu_is_fused() -> None:
+    assert not Model(tiny(), "cpu", "bfloat16").fuse(1)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 2**-8), ("float16", 2**-11)])

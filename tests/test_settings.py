@@ -82,7 +82,7 @@ def test_an_unknown_argument_is_refused() -> None:
         ("max_pixels", (0,)),
         ("max_files", (0, 4097)),
         ("max_request_bytes", (0,)),
-        ("decode_threads", (0, 257)),
+        ("decode_threads", (-1, 257)),
         ("drift_false_alarms", (0, 1, float("nan"))),
         ("drift_client_rate", (-1, 0.5)),
         ("quarantine_bytes", (0,)),
@@ -135,3 +135,11 @@ def test_the_bundle_is_served_where_it_is_given_and_where_no_folder_of_bundles_i
 def test_default_bundle_is_one_of_the_repository() -> None:
     assert Settings().bundle.parts[0] == "models"
     assert not Settings().bundle.is_absolute()
+
+
+@pytest.mark.parametrize("name", ["workers", "threads", "max_batch", "decode_threads"])
+def test_auto_leaves_a_number_to_the_service(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"OODGATE_{name.upper()}", "auto")
+    assert getattr(Settings(), name) == getattr(Settings(**{name: "auto"}), name) == 0
+    monkeypatch.setenv(f"OODGATE_{name.upper()}", "3")
+    assert getattr(Settings(), name) == 3

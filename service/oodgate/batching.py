@@ -53,7 +53,6 @@ class Batcher(Generic[Item, Result]):
         process: Callable[[Sequence[Item]], Sequence[Result | RequestError]],
         limits: BatchLimits,
         on_start: Callable[[], None] = lambda: None,
-        on_batch: Callable[[int], None] = lambda size: None,
         on_share: Callable[[bool], None] = lambda alone: None,
         on_failure: Callable[[Exception], None] = lambda error: None,
         on_death: Callable[[BaseException], None] = lambda error: None,
@@ -61,12 +60,12 @@ class Batcher(Generic[Item, Result]):
         """`process` answers every item of a batch, in order; an error in place of a result goes to that item alone.
 
         Several workers call it at the same time. `on_start` runs in every worker before its first batch, `on_share` in
-        the worker before `process` and hears whether its batch is all that there is to do, `on_batch` hears the size
-        of every batch, `on_failure` what `process` raised, `on_death` what ended a worker.
+        the worker before `process` and hears whether its batch is all that there is to do, `on_failure` what `process`
+        raised, `on_death` what ended a worker.
         """
         self._process = process
         self._limits = limits
-        self._on_start, self._on_batch, self._on_share = on_start, on_batch, on_share
+        self._on_start, self._on_share = on_start, on_share
         self._on_failure, self._on_death = on_failure, on_death
         self._queue: deque[_Entry[Item, Result]] = deque()
         self._changed = threading.Condition()
@@ -88,7 +87,7 @@ class Batcher(Generic[Item, Result]):
 
         Cancelling the future frees the item's place if no batch has taken it. Raises QueueFull, Draining or NotReady.
         """
-        entry = _Entry[Item, Result](item, deadline)
+        entry: _Entry[Item, Result] = _Entry(item, deadline)
         with self._changed:
             if self._draining:
                 raise Draining("the service is stopping; send the request to another instance")
@@ -176,7 +175,6 @@ class Batcher(Generic[Item, Result]):
     def _answer(self, batch: list[_Entry[Item, Result]]) -> None:
         taken = monotonic()
         try:
-            self._on_batch(len(batch))
             self._on_share(self._idle == len(self._workers) - 1 and not self._queue)
             results = list(self._process([entry.item for entry in batch]))
             if len(results) != len(batch):

@@ -1,7 +1,8 @@
 """What can run a network: TorchScript, torch.export, AOTInductor. Each writes a network to bytes and reads it back.
 
 A network takes float images (N, 3, H, W) and answers (logits, activation), for any N.
-TorchScript and torch.export files are data: reading one runs no code of its own. An AOTInductor file is native code.
+A torch.export file is data. A TorchScript file is a program without Python, whose operators can open files, and an
+AOTInductor file is native code: both are as trustworthy as whoever made them.
 """
 
 import warnings
@@ -40,6 +41,7 @@ class Runner:
     load: Callable[[bytes, torch.device, torch.dtype], Network]
     precisions: tuple[Precision, ...] = ("float32",)
     devices: tuple[str, ...] = ("cpu", "cuda")
+    fuse: Callable[[Network], Network] | None = None  # a copy for one thread, fused for the CPU in float32
 
 
 def save_network(network: nn.Module, example: Tensor) -> bytes:
@@ -62,6 +64,16 @@ def _load_torchscript(data: bytes, device: torch.device, dtype: torch.dtype) -> 
         network = load_network(data, device).to(dtype).to(memory_format=torch.channels_last)
         frozen: torch.jit.ScriptModule = torch.jit.freeze(network)
         return frozen
+
+
+def _fuse_torchscript(network: Network) -> Network:
+    # oneDNN keeps the weights of fused operations in its own order inside of the graph, which two threads cannot share.
+    buffer = BytesIO()
+    with torchscript_is_wanted():
+        torch.jit.save(network, buffer)
+        buffer.seek(0)
+        fused: torch.jit.ScriptModule = torch.jit.optimize_for_inference(torch.jit.load(buffer).eval())
+        return fused
 
 
 def export_program(network: nn.Module, example: Tensor) -> ExportedProgram:
@@ -119,7 +131,9 @@ def _torch_may_warn_itself() -> Iterator[None]:
 
 
 ENGINES: dict[Engine, Runner] = {
-    "torchscript": Runner("a TorchScript module", save_network, _load_torchscript, tuple(DTYPES)),
+    "torchscript": Runner(
+        "a TorchScript module", save_network, _load_torchscript, tuple(DTYPES), fuse=_fuse_torchscript
+    ),
     "export": Runner("a torch.export program", _save_export, _load_export),
     "aotinductor": Runner("an AOTInductor package", _save_aotinductor, _load_aotinductor, devices=("cpu",)),
 }

@@ -3,6 +3,11 @@
 Which engine runs it is the bundle's choice (`engines.py`); nobody above this module sees a difference.
 """
 
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import structlog
 import torch
 from torch import Tensor
 
@@ -11,6 +16,11 @@ from oodgate.engines import DTYPES, ENGINES, Network
 from oodgate.errors import BundleError, SetupError
 from oodgate.scores.forward import Forward
 from oodgate.settings import Device, Precision
+
+_WARM_UP = 3  # the profiling executor specialises a graph during its first runs
+_FUSED_TOLERANCE = 1e-3  # of the largest answer
+
+log = structlog.stdlib.get_logger("oodgate")
 
 
 class Model:
@@ -28,7 +38,11 @@ class Model:
         preprocessing = bundle.manifest.preprocessing
         self._mean = self._per_channel(preprocessing.mean) * 255
         self._factor = 1 / (self._per_channel(preprocessing.std) * 255)
+        self._crop = preprocessing.crop
+        self._fuse = ENGINES[bundle.manifest.engine].fuse
         self._network = self._load(bundle)
+        self._fused: deque[Network] = deque()
+        self._own = threading.local()
         self._verify(bundle)
 
     def run(self, pixels: Tensor) -> Forward:
@@ -37,7 +51,7 @@ class Model:
             # The transpose of (N, H, W, 3) is channels_last memory, the layout that convolutions are fastest in.
             images = self._upload(pixels).permute(0, 3, 1, 2)  # (N, 3, H, W)
             images = images.float().sub_(self._mean).mul_(self._factor).to(self._dtype)
-            logits, activation = self._network(images)
+            logits, activation = getattr(self._own, "network", self._network)(images)
             return Forward(logits.float(), activation.float())
 
     def synchronize(self) -> None:
@@ -45,11 +59,38 @@ class Model:
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
 
-    def enter_worker(self, threads: int = 0) -> None:
-        """Make the calling thread one of several that run the network at the same time."""
+    def fuse(self, workers: int) -> bool:
+        """Make a fused copy of the network for each of so many workers, and say whether it can be done.
+
+        Some networks are faster fused, some slower; `tuning.py` measures it.
+        """
+        if self._fuse is None or self.device.type != "cpu" or self.precision != "float32":
+            return False
+        try:
+            self._fused = deque([self._fused_copy(self._fuse) for _ in range(workers)])
+        except Exception:  # torch refuses a foreign network in its own ways
+            log.info("the network cannot be fused", exc_info=True)
+            return False
+        return True
+
+    def enter_worker(self, threads: int = 0, fused: bool = False) -> None:
+        """Make the calling thread one of several that run the network at the same time; `fused` after `fuse`."""
         use_threads(threads)
+        if fused:
+            self._own.network = self._fused.popleft()
         if self.device.type == "cuda":  # on a stream of its own, so that one batch is copied while another is computed
             torch.cuda.set_stream(torch.cuda.Stream(self.device))
+
+    def _fused_copy(self, fuse: Callable[[Network], Network]) -> Network:
+        """Raises ValueError where the copy does not answer as the network does."""
+        copy, images = fuse(self._network), torch.rand(2, 3, *self._crop).to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            for _ in range(_WARM_UP):
+                found = copy(images)
+            for answer, expected in zip(found, self._network(images), strict=True):
+                if not (answer - expected).abs().max() <= _FUSED_TOLERANCE * expected.abs().max():
+                    raise ValueError("the fused network answers differently")
+        return copy
 
     def _upload(self, pixels: Tensor) -> Tensor:
         if self.device.type == "cuda":
@@ -78,7 +119,7 @@ class Model:
         height, width = bundle.manifest.preprocessing.crop
         zeros = torch.zeros(1, height, width, 3, dtype=torch.uint8)
         try:
-            for _ in range(3):  # the profiling executor specialises a graph during its first runs
+            for _ in range(_WARM_UP):
                 answer = self.run(zeros)
         except Exception as error:  # a foreign network fails in its own ways
             raise BundleError(

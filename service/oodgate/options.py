@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
+from pydantic.fields import FieldInfo
 
 from oodgate.settings import Device, Settings
 
@@ -14,6 +15,15 @@ BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder o
 DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
 CacheOption = Annotated[
     Path | None, typer.Option(help="Folder that remembers forwards, to go on after an interruption.")
+]
+TrustedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trusted",
+        metavar="FILE|FOLDER",
+        help="Public key, or folder of them; refuse a bundle that none of them signed.",
+        envvar="OODGATE_TRUSTED_KEYS",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 
@@ -26,8 +36,8 @@ def options_of_settings(command: Callable[..., None]) -> Callable[..., None]:
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
             annotation=Annotated[
-                field.annotation | None,  # type: ignore[operator]
-                typer.Option(help=f"{field.description} [env: OODGATE_{name.upper()}] [default: {field.default}]"),
+                (str if is_measured(field) else field.annotation) | None,  # type: ignore[operator]
+                typer.Option(help=f"{field.description} [env: OODGATE_{name.upper()}] [default: {shown(field)}]"),
             ],
         )
         for name, field in Settings.model_fields.items()
@@ -35,6 +45,16 @@ def options_of_settings(command: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def is_measured(field: FieldInfo) -> bool:
+    """Whether the setting takes "auto" beside a number."""
+    return any(isinstance(entry, BeforeValidator) for entry in field.metadata)
+
+
+def shown(field: FieldInfo) -> object:
+    """The default as an operator would write it."""
+    return "auto" if is_measured(field) else field.default
 
 
 def read_settings(options: dict[str, Any]) -> Settings:

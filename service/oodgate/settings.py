@@ -2,13 +2,15 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["float32", "bfloat16", "float16"]
+Measured = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)]
+"""A number, or "auto", which is kept as 0: the service finds out what is best."""
 
 IMAGE_TYPES = {
     "jpeg": ("image/jpeg", "image/jpg", "image/pjpeg"),
@@ -36,6 +38,9 @@ class Settings(BaseSettings):
         "",
         description="Name of the model that answers where none is named; the bundle's, or the only one, if not given.",
     )
+    trusted_keys: Path | None = Field(
+        None, description="Public key, or folder of them (*.pub); a bundle that none of them signed is refused."
+    )
     allow_reload: bool = Field(
         False, description="Let clients load and unload models and reset drift alarms over HTTP."
     )
@@ -46,11 +51,16 @@ class Settings(BaseSettings):
     precision: Precision = Field(
         "float32", description="Number format of the forward; the bundle must have been calibrated or checked for it."
     )
-    threads: int = Field(0, ge=0, le=1024, description="Threads of one forward on the CPU; 0 takes what is fastest.")
-    workers: int = Field(0, ge=0, le=256, description="Forwards at the same time; 0 takes what is fastest.")
+    threads: Measured = Field(
+        0, ge=0, le=1024, description="Threads of one forward on the CPU; auto takes what is fastest."
+    )
+    workers: Measured = Field(0, ge=0, le=256, description="Forwards at the same time; auto takes what is fastest.")
 
-    max_batch: int = Field(
-        0, ge=0, le=4096, description="Most images in one forward; 0 measures what is fastest when a model is loaded."
+    max_batch: Measured = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Most images in one forward; auto measures what is fastest when a model is loaded.",
     )
     max_wait_ms: float = Field(
         0.0, ge=0, le=10_000, description="How long an idle worker waits for a batch to fill; 0 never makes it wait."
@@ -69,7 +79,9 @@ class Settings(BaseSettings):
     image_formats: str = Field(
         ",".join(IMAGE_TYPES), description="Allowed formats, separated by commas; no other decoder is reachable."
     )
-    decode_threads: int = Field(2, ge=1, le=256, description="Threads that decode images.")
+    decode_threads: Measured = Field(
+        0, ge=0, le=256, description="Threads of one forward on the CPU; auto takes what is fastest."
+    )
 
     state_dir: Path | None = Field(
         None, description="Folder for what outlives a restart, of one process alone; nothing does if not given."

@@ -1,7 +1,7 @@
 """How to run a network fastest on this machine: how many workers, threads of each, images in a batch. Measured.
 
 The best size of a batch is a matter of caches: on a CPU it is often 4 or 8, and 64 is slower. Several forwards on one
-thread each are faster than one on all, but a forward that runs alone is not.
+thread each are faster than one on all, but a forward that runs alone is not. Fused operations help some networks only.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ _LONGEST_FORWARD_S = 0.5
 _TURN_S, _TURNS, _MOST_FORWARDS = 0.015, 3, 100
 _BUDGET_S = 1.0  # of one arrangement: on a busy machine the sizes that were reached have to do
 _CUDA_WORKERS = 2
+_FUSING_PAYS = 1.03  # times the rate without
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Tuning:
     threads: int = 0  # of a forward on the CPU while others run; 0 leaves it to torch
     lone_threads: int = 0  # of a forward that runs alone
     max_batch: int = 16
+    fused: bool = False
     images_per_s: dict[int, float] = field(default_factory=dict)  # by size of a batch, all workers together
 
     @property
@@ -62,7 +64,7 @@ def measure(model: Model, crop: tuple[int, int]) -> Tuning:
     """Time the network in every arrangement; a second or two for a small one."""
     if model.device.type == "cuda":
         rates = measure_rates(model, crop, _CUDA_WORKERS, 0, SIZES)
-        return Tuning(_CUDA_WORKERS, 0, 0, smallest_good(rates), rates)
+        return Tuning(_CUDA_WORKERS, 0, 0, smallest_good(rates), images_per_s=rates)
     cores = available_cores()
     sizes = [size for size in SIZES if size <= _LARGEST_ON_CPU]
     lone = {threads: measure_rates(model, crop, 1, threads, [1])[1] for threads in {1, cores}}
@@ -71,17 +73,25 @@ def measure(model: Model, crop: tuple[int, int]) -> Tuning:
         for workers in (2**power for power in range(cores.bit_length()))
     }
     workers = max(found, key=lambda count: max(found[count].values()))
-    rates = found[workers]
-    return Tuning(workers, cores // workers, max(lone, key=lambda count: lone[count]), smallest_good(rates), rates)
+    rates, threads = found[workers], cores // workers
+    fused = measure_rates(model, crop, workers, threads, sizes, fused=True) if model.fuse(workers) else {}
+    pays = max(fused.values(), default=0) > _FUSING_PAYS * max(rates.values())
+    rates = fused if pays else rates
+    return Tuning(workers, threads, max(lone, key=lambda count: lone[count]), smallest_good(rates), pays, rates)
 
 
 def measure_rates(
-    model: Model, crop: tuple[int, int], workers: int, threads: int, sizes: tuple[int, ...] | list[int]
+    model: Model,
+    crop: tuple[int, int],
+    workers: int,
+    threads: int,
+    sizes: tuple[int, ...] | list[int],
+    fused: bool = False,
 ) -> dict[int, float]:
     """Images per second by size of a batch, up to where larger ones are slower."""
     rates: dict[int, float] = {}
     end = perf_counter() + _BUDGET_S
-    with ThreadPoolExecutor(workers, initializer=model.enter_worker, initargs=(threads,)) as pool:
+    with ThreadPoolExecutor(workers, initializer=model.enter_worker, initargs=(threads, fused)) as pool:
         for size in sizes:
             seconds = _seconds_of_forward(pool, workers, model, torch.zeros(size, *crop, 3, dtype=torch.uint8))
             rates[size] = workers * size / seconds

@@ -39,7 +39,7 @@ def test_on_a_device_of_its_own_the_slower_part_decides() -> None:
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", 40.0), ("cuda", 60.0)])
 def test_the_limit_takes_the_fastest_forward(device: str, expected: float) -> None:
-    forwards = (Forward(1, 1, 2, 20.0), Forward(8, 1, 2, 60.0), Forward(8, 2, 1, 50.0))
+    forwards = (Forward(1, 1, 2, False, 20.0), Forward(8, 1, 2, True, 60.0), Forward(8, 2, 1, True, 50.0))
     found = Limit(device, 2, 120.0, forwards)
     assert found.best == forwards[1]
     assert found.images_per_s == pytest.approx(expected)
@@ -75,7 +75,7 @@ def test_a_gpu_runs_one_or_two_forwards_at_a_time_and_larger_batches() -> None:
     gpu = torch.device("cuda")
     assert arrangements(gpu) == [(1, 0), (2, 0)]
     assert batches(gpu)[-1] == 256
-    assert limit_steps(gpu) == 1 + 2 * len(batches(gpu))
+    assert limit_steps(gpu) == 1 + 2 * 2 * len(batches(gpu))
 
 
 def test_every_way_to_run_the_network_is_measured_and_torch_keeps_its_threads(bundle_folder: Path) -> None:
@@ -84,7 +84,8 @@ def test_every_way_to_run_the_network_is_measured_and_torch_keeps_its_threads(bu
     settings = Settings(bundle=bundle_folder, device="cpu")
     found = measure_limit(load_bundle(bundle_folder), settings, FILES, 0.04, steps.append)
     assert {forward.batch for forward in found.forwards} == set(BATCHES)
-    assert len(found.forwards) == len(BATCHES) * len(arrangements(torch.device("cpu")))
+    assert len(found.forwards) == 2 * len(BATCHES) * len(arrangements(torch.device("cpu")))
+    assert {forward.fused for forward in found.forwards} == {False, True}
     assert 0 < found.images_per_s < min(found.decode_per_s, found.best.images_per_s)
     assert sum(steps) == 1 + len(found.forwards) == limit_steps(torch.device("cpu"))
     assert torch.get_num_threads() == before

@@ -2,11 +2,11 @@
 
 import asyncio
 import re
+from functools import cache
 from time import perf_counter
 from uuid import uuid4
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oodgate.api.handlers import error_response
@@ -14,34 +14,36 @@ from oodgate.errors import Draining, RequestError
 from oodgate.observability.metrics import Metrics
 
 REQUEST_ID = "X-Request-Id"
+_HEADER = REQUEST_ID.lower().encode()
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 log = structlog.stdlib.get_logger("oodgate.access")
 
 
-class AccessMiddleware:
-    """Outermost layer of the application."""
+class Access:
+    """Outermost layer of the service."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+        self._count_of = cache(metrics.http_requests.labels)
+        self._duration_of = cache(metrics.http_duration.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         start, status = perf_counter(), 0
-        request_id = choose_request_id(Headers(scope=scope).get(REQUEST_ID))
+        request_id = choose_request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
             await send(message)
 
         async def answer_instead(error: RequestError) -> None:
@@ -49,28 +51,35 @@ class AccessMiddleware:
                 self._metrics.refused.labels(error.code).inc()
                 await error_response(error, scope["path"], request_id)(scope, receive, send_with_id)
 
+        self._metrics.in_flight.inc()
         try:
-            with self._metrics.in_flight.track_inprogress():
-                await self._app(scope, receive, send_with_id)
+            await self._app(scope, receive, send_with_id)
+        except RequestError as error:
+            await answer_instead(error)
         except asyncio.CancelledError:  # uvicorn cancels what is left when the time to drain is over, and only then
             await answer_instead(Draining("the service stopped before the answer was ready; ask another instance"))
         except Exception:
             log.exception("unexpected error")
             await answer_instead(RequestError("something unexpected happened; the log has it under this request id"))
         finally:
+            self._metrics.in_flight.dec()
             self._record(scope, status, perf_counter() - start)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")  # a path of strangers would be an unbounded label
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.http_requests.labels(route, method, str(status)).inc()
-        self._metrics.http_duration.labels(route).observe(seconds)
+        self._count_of(route, method, str(status)).inc()
+        self._duration_of(route).observe(seconds)
         log.info("request", method=method, path=scope["path"], status=status, duration_ms=round(1000 * seconds, 2))
 
 
-def choose_request_id(offered: str | None) -> str:
+def choose_request_id(scope: Scope) -> str:
     """The client's id where it is short and plain, a new one otherwise."""
-    return offered if offered and is_plain(offered) else uuid4().hex
+    for name, value in scope["headers"]:
+        if name == _HEADER:
+            offered: str = value.decode("latin-1")
+            return offered if is_plain(offered) else uuid4().hex
+    return uuid4().hex
 
 
 def is_plain(offered: str) -> bool:

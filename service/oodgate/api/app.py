@@ -1,29 +1,38 @@
 """The application, assembled: metrics, routes, handlers around the models."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from starlette.types import ASGIApp
 
 from oodgate import __version__
 from oodgate.api import inference_v2, models, ops, predict
-from oodgate.api.access import AccessMiddleware
+from oodgate.api.access import Access
 from oodgate.api.documentation import without_validation_errors
 from oodgate.api.handlers import add_handlers
 from oodgate.api.repository import Repository
+from oodgate.api.shortcut import Shortcut
 from oodgate.observability.gpu import gpu_collector
 from oodgate.observability.metrics import Metrics
 
 log = structlog.stdlib.get_logger("oodgate")
 
 
-def create_app(repository: Repository) -> FastAPI:
+def create_service(repository: Repository) -> ASGIApp:
     """The service for the models; their workers end when the application shuts down."""
+    return Access(Shortcut(create_app(repository), repository), repository.metrics)
+
+
+def create_app(repository: Repository) -> FastAPI:
+    """Every endpoint, documented."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        gc.freeze()  # models and modules live as long as the process; collections need not walk them
         log.info("ready", default=repository.default, models=[entry.name for entry in repository.entries])
         yield
         await repository.close()
@@ -39,7 +48,6 @@ def create_app(repository: Repository) -> FastAPI:
     app.state.repository = repository
     for part in (predict, models, inference_v2, ops):
         app.include_router(part.router)
-    app.add_middleware(AccessMiddleware, metrics=repository.metrics)
     add_handlers(app, repository.metrics)
     document = app.openapi
     app.openapi = lambda: without_validation_errors(document())  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from oodgate.api.keeping import Keeping
 from oodgate.observability.metrics import Metrics
 from oodgate.settings import Settings
+from oodgate.tuning import available_cores
 
 
 class Facilities:
@@ -15,8 +16,13 @@ class Facilities:
         """Start the threads; raises QuarantineError where the quarantine cannot be opened."""
         self.settings = settings
         self.metrics = metrics
-        self.decoders: Executor = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="oodgate-decode")
+        self._threads = settings.decode_threads or available_cores()
+        self.decoders: Executor = ThreadPoolExecutor(self._threads, thread_name_prefix="oodgate-decode")
         self.keeping = Keeping(settings, metrics) if settings.quarantine else None
+
+    def openers_of(self, workers: int) -> Executor | None:
+        """What helps so many workers to open pictures; nothing where there is no more than a thread for each."""
+        return self.decoders if self._threads > workers else None
 
     async def close(self) -> None:
         """End the threads, when no model uses them any more."""

@@ -59,6 +59,11 @@ def add_handlers(app: FastAPI, metrics: Metrics) -> None:
             return response
         return await on_request_error(request, NotFound(f"there is nothing at {request.url.path}; see /docs"))
 
+    async def on_unexpected_error(request: Request, _: Exception) -> Response:
+        error = RequestError("something unexpected happened; the log has it under this request id")
+        return await on_request_error(request, error)  # the framework raises the cause again, and it is logged
+
     app.add_exception_handler(RequestError, on_request_error)
+    app.add_exception_handler(Exception, on_unexpected_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_exception)

@@ -21,8 +21,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from oodgate.api.inference_schemas import InferenceRequest, InputTensor
+from oodgate.api.judging import OpenPicture
 from oodgate.api.limits import not_empty
-from oodgate.api.predictor import OpenPicture
 from oodgate.errors import MalformedInference, TooManyBytes, TooManyFiles, TooManyPixels
 from oodgate.images.decode import decode
 from oodgate.settings import Settings

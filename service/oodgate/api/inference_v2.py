@@ -29,7 +29,7 @@ from oodgate.api.inference_schemas import (
     ServerReady,
 )
 from oodgate.api.leaving import unless_client_leaves
-from oodgate.api.limits import limited
+from oodgate.api.limits import read_body
 from oodgate.api.origin import Origin, client_of
 from oodgate.api.predictor import Predictor
 from oodgate.api.render import Document
@@ -148,7 +148,7 @@ async def read(request: Request, models: Models) -> Inference:
     coding = request.headers.get("content-encoding", "identity")
     if coding != "identity":
         raise CompressedBody(f"the content coding is '{coding}'; send the body as it is")
-    body = await limited(request, models.settings.max_request_bytes).body()
+    body = await read_body(request, models.settings.max_request_bytes)
     parse = partial(read_inference, body, request.headers.get(JSON_LENGTH), models.settings)
     return await asyncio.get_running_loop().run_in_executor(models.facilities.decoders, parse)
 

@@ -70,7 +70,7 @@ def open_model(folder: Path, settings: Settings) -> Opened:
     """Read, verify and warm up the bundle of a folder; never raises, since one model's trouble is no other's."""
     name, version = folder.resolve().name, None
     try:
-        bundle = load_bundle(folder)
+        bundle = load_bundle(folder, settings.trusted_keys)
         name, version = bundle.manifest.name, bundle.manifest.version
         gate = Gate(bundle, settings.device, settings.precision)
         gate.tuning = arrange(bundle, gate, settings)
@@ -89,11 +89,18 @@ def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
         return Tuning(settings.workers or 1, settings.threads, settings.threads, settings.max_batch)
     found = tuned(gate.model, bundle.manifest.preprocessing.crop, bundle.network_hash, settings.state_dir)
     log.info(
-        "measured", model=bundle.manifest.name, workers=found.workers, threads=found.threads, batch=found.max_batch
+        "measured",
+        model=bundle.manifest.name,
+        workers=found.workers,
+        threads=found.threads,
+        batch=found.max_batch,
+        fused=found.fused,
     )
+    workers = settings.workers or found.workers
     return replace(
         found,
-        workers=settings.workers or found.workers,
+        workers=workers,
         threads=settings.threads or found.threads,
         lone_threads=settings.threads or found.lone_threads,
+        fused=found.fused and gate.model.fuse(workers),
     )

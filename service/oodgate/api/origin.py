@@ -7,8 +7,9 @@ from secrets import token_bytes
 from starlette.requests import Request
 
 from oodgate.api.access import is_plain
+from oodgate.api.limits import header
 
-CLIENT_ID = "X-Client-Id"
+CLIENT_ID = b"x-client-id"
 
 _KEY = token_bytes(32)  # of this process alone: nobody finds the client to a hash by trying
 
@@ -27,6 +28,6 @@ NOWHERE = Origin()
 
 def client_of(request: Request) -> str:
     """A hash of what tells clients apart: X-Client-Id where it is short and plain, else the address."""
-    offered = request.headers.get(CLIENT_ID, "")
+    offered = header(request, CLIENT_ID)
     key = f"id {offered}" if is_plain(offered) else f"address {request.client.host if request.client else ''}"
     return blake2b(key.encode(), key=_KEY, digest_size=8).hexdigest()

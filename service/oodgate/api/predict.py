@@ -24,10 +24,11 @@ from oodgate.api.documentation import (
     problems,
 )
 from oodgate.api.handlers import problem
+from oodgate.api.judging import OpenPicture
 from oodgate.api.leaving import unless_client_leaves
 from oodgate.api.limits import check_file_type, read_file, read_files, read_image
 from oodgate.api.origin import Origin, client_of
-from oodgate.api.predictor import OpenPicture, Predictor
+from oodgate.api.predictor import Predictor
 from oodgate.api.render import Document
 from oodgate.api.repository import Models
 from oodgate.api.schemas import BatchPrediction, Prediction
@@ -37,17 +38,20 @@ from oodgate.settings import Settings
 
 router = APIRouter(tags=["predict"])
 
+PATH = "/v1/predict"
+DEFAULT_TOP_K = 5
+
 TopK = Annotated[int, Query(ge=1, le=1000, description="How many of the most probable classes to return.")]
 
 
 @router.post(
-    "/v1/predict",
+    PATH,
     operation_id="predict",
     response_model=Prediction,
     responses=problems(*PREDICT_PROBLEMS),
     openapi_extra=image_request_body(),
 )
-async def predict(request: Request, models: Models, top_k: TopK = 5) -> Response:
+async def predict(request: Request, models: Models, top_k: TopK = DEFAULT_TOP_K) -> Response:
     """Classify one image and decide whether it belongs to the classifier's world.
 
     The body is the image file itself, or multipart with one part `file`. The default model answers.
@@ -62,7 +66,7 @@ async def predict(request: Request, models: Models, top_k: TopK = 5) -> Response
     responses=problems(*BATCH_PROBLEMS),
     openapi_extra=batch_request_body(),
 )
-async def predict_batch(request: Request, models: Models, top_k: TopK = 5) -> Response:
+async def predict_batch(request: Request, models: Models, top_k: TopK = DEFAULT_TOP_K) -> Response:
     """Classify many images; a file that cannot be answered gets a problem in its place, the others their answers.
 
     The body is multipart with parts `files`. The default model answers.
@@ -77,7 +81,7 @@ async def predict_batch(request: Request, models: Models, top_k: TopK = 5) -> Re
     responses=problems(*PREDICT_PROBLEMS, *NAMED_MODEL_PROBLEMS),
     openapi_extra=image_request_body(),
 )
-async def predict_with_model(request: Request, models: Models, name: str, top_k: TopK = 5) -> Response:
+async def predict_with_model(request: Request, models: Models, name: str, top_k: TopK = DEFAULT_TOP_K) -> Response:
     """Classify one image with the model of this name; everything else is as for `/v1/predict`."""
     return await answer_image(request, models, name, top_k)
 
@@ -89,7 +93,9 @@ async def predict_with_model(request: Request, models: Models, name: str, top_k:
     responses=problems(*BATCH_PROBLEMS, *NAMED_MODEL_PROBLEMS),
     openapi_extra=batch_request_body(),
 )
-async def predict_batch_with_model(request: Request, models: Models, name: str, top_k: TopK = 5) -> Response:
+async def predict_batch_with_model(
+    request: Request, models: Models, name: str, top_k: TopK = DEFAULT_TOP_K
+) -> Response:
     """Classify many images with the model of this name; everything else is as for `/v1/predict/batch`."""
     return await answer_batch(request, models, name, top_k)
 

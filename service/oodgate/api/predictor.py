@@ -1,27 +1,23 @@
-"""One version of one model at work: picture -> pixels in a thread, wait for the batcher, count."""
+"""One version of one model at work: a picture waits for its batch, is judged and counted."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, perf_counter
 
 import structlog
-from PIL import Image
 
 from oodgate.api.facilities import Facilities
+from oodgate.api.judging import Judge, Judgement, OpenPicture
 from oodgate.api.model_drift import ModelDrift
 from oodgate.api.origin import NOWHERE, Origin
 from oodgate.batching import Answer, Batcher, BatchLimits
 from oodgate.errors import DeadlinePassed, QueueFull
-from oodgate.gate import Gate, Pixels, Verdict
-from oodgate.images.preprocess import preprocess
+from oodgate.gate import Gate, Verdict
 from oodgate.model import use_threads
 from oodgate.observability.metrics import ModelMetrics
-from oodgate.settings import Settings
-
-OpenPicture = Callable[[], Image.Image]
-"""What makes a picture of mode RGB, or raises the RequestError that says why there is none; runs in a thread."""
 
 _ABANDON_AFTER_S = 1.0
 _ASK_AGAIN_AFTER_S = 0.005
@@ -31,7 +27,7 @@ log = structlog.stdlib.get_logger("oodgate")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A verdict, and where its time went in milliseconds: decode, queue, forward, total."""
+    """A verdict, and where its time went in milliseconds: queue, decode, forward, total."""
 
     verdict: Verdict
     timing_ms: dict[str, float]
@@ -47,7 +43,7 @@ class Predictor:
         self._facilities = facilities
         self._settings = facilities.settings
         self._own_metrics = describing_metrics(gate)
-        self._batcher = create_batcher(self._settings, gate, self._own_metrics)
+        self._batcher = create_batcher(facilities, gate, self._own_metrics)
         self._waiting = 0  # images
         self._users = 0  # requests
         self._unused = asyncio.Event()
@@ -56,17 +52,12 @@ class Predictor:
     async def judge(self, open_picture: OpenPicture, origin: Origin = NOWHERE) -> Judged:
         """Answer one image; raises the RequestError that says why there is no answer."""
         start = perf_counter()
-        deadline = monotonic() + self._settings.deadline_ms / 1000
         with self._place():
-            try:
-                async with asyncio.timeout(self._settings.deadline_ms / 1000):
-                    pixels, decode_ms = await self._open(open_picture)
-                    answer = await asyncio.wrap_future(self._batcher.submit(pixels, deadline))
-            except TimeoutError as error:
-                raise DeadlinePassed(f"there was no answer within {self._settings.deadline_ms:g} ms") from error
-        self._take_note(answer, decode_ms, origin)
-        timing = {"decode": decode_ms, "queue": answer.queue_ms, "forward": answer.result.forward_ms}
-        return Judged(answer.result, timing | {"total": 1000 * (perf_counter() - start)})
+            answer = await self._answer(open_picture, self._settings.deadline_ms)
+        self._take_note(answer, origin)
+        verdict, decode_ms = answer.result.verdict, answer.result.decode_ms
+        timing = {"queue": answer.queue_ms, "decode": decode_ms, "forward": verdict.forward_ms}
+        return Judged(verdict, timing | {"total": 1000 * (perf_counter() - start)})
 
     @property
     def alive(self) -> bool:
@@ -125,21 +116,26 @@ class Predictor:
         finally:
             self._waiting -= 1
 
-    async def _open(self, open_picture: OpenPicture) -> tuple[Pixels, float]:
-        return await asyncio.get_running_loop().run_in_executor(self._facilities.decoders, self._open_now, open_picture)
+    async def _answer(self, open_picture: OpenPicture, deadline_ms: float) -> Answer[Judgement]:
+        waiting = asyncio.wrap_future(self._batcher.submit(open_picture, monotonic() + deadline_ms / 1000))
+        expiry = asyncio.get_running_loop().call_later(deadline_ms / 1000, waiting.cancel)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # it is the request that is given up
+            raise DeadlinePassed(f"there was no answer within {deadline_ms:g} ms") from None
+        finally:
+            expiry.cancel()
 
-    def _open_now(self, open_picture: OpenPicture) -> tuple[Pixels, float]:
-        start = perf_counter()
-        pixels = preprocess(open_picture(), self.gate.manifest.preprocessing)
-        return pixels, 1000 * (perf_counter() - start)
-
-    def _take_note(self, answer: Answer[Verdict], decode_ms: float, origin: Origin) -> None:
+    def _take_note(self, answer: Answer[Judgement], origin: Origin) -> None:
         """Let metrics, drift alarm and quarantine know of an image that was judged."""
-        verdict, manifest = answer.result, self.gate.manifest
+        verdict, manifest = answer.result.verdict, self.gate.manifest
         predicted = int(verdict.probabilities.argmax())
         name = manifest.classes[predicted]
         self._own_metrics.count(name, decision(verdict), verdict.score, verdict.p_value, verdict.clamped)
-        stages = {"decode": decode_ms, "queue": answer.queue_ms}
+        stages = {"queue": answer.queue_ms, "decode": answer.result.decode_ms}
         stages |= {"forward": verdict.forward_ms, "score": verdict.score_ms}
         for stage, duration_ms in stages.items():
             self._facilities.metrics.stages[stage].observe(duration_ms / 1000)
@@ -148,14 +144,13 @@ class Predictor:
             self._facilities.keeping.offer(origin, verdict, predicted, manifest)
 
 
-def create_batcher(settings: Settings, gate: Gate, metrics: ModelMetrics) -> Batcher[Pixels, Verdict]:
+def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) -> Batcher[OpenPicture, Judgement]:
     """The queue and workers in front of the gate."""
-    tuning = gate.tuning
+    tuning, settings = gate.tuning, facilities.settings
     return Batcher(
-        gate.judge,
+        Judge(gate, facilities.openers_of(tuning.workers), on_forward=metrics.batch_size.observe).judge,
         BatchLimits(tuning.max_batch, settings.max_wait_ms / 1000, settings.max_queue, tuning.workers),
-        on_start=gate.model.enter_worker,
-        on_batch=metrics.batch_size.observe,
+        on_start=partial(gate.model.enter_worker, fused=tuning.fused),
         on_share=lambda alone: use_threads(tuning.lone_threads if alone else tuning.threads),
         on_failure=lambda error: log.error("a batch failed", exc_info=error),
         on_death=lambda error: log.critical("the worker ended", exc_info=error),

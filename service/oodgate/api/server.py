@@ -9,7 +9,7 @@ from types import FrameType
 
 import uvicorn
 
-from oodgate.api.app import create_app, create_metrics
+from oodgate.api.app import create_metrics, create_service
 from oodgate.api.repository import Repository
 from oodgate.errors import SetupError
 from oodgate.model import use_threads
@@ -48,7 +48,7 @@ def serve(settings: Settings) -> None:
     use_threads(settings.threads)
     repository = Repository(settings, create_metrics())
     config = uvicorn.Config(
-        create_app(repository),
+        create_service(repository),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -57,6 +57,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
     )
     try:

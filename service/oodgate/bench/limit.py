@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import count
+from dataclasses import asdict, dataclass, replace
+from itertools import count, product
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +19,7 @@ from oodgate.model import Model
 from oodgate.settings import Settings
 
 BATCHES = (1, 2, 4, 8, 16, 32)
+FUSED = (False, True)
 
 Progress = Callable[[int], None]
 Work = Callable[[], int]
@@ -27,11 +28,12 @@ Work = Callable[[], int]
 
 @dataclass(frozen=True)
 class Forward:
-    """Images a second through the network, `forwards` at a time with `threads` each (0: as torch likes)."""
+    """Images a second through the network, `forwards` at a time with `threads` each, where 0 leaves it to torch."""
 
     batch: int
     forwards: int
     threads: int
+    fused: bool
     images_per_s: float
 
 
@@ -66,7 +68,7 @@ def combine(forward: float, decode: float, shared: bool) -> float:
 
 def steps(device: torch.device) -> int:
     """How many measurements `measure_limit` makes."""
-    return 1 + len(arrangements(device)) * len(batches(device))
+    return 1 + len(FUSED) * len(arrangements(device)) * len(batches(device))
 
 
 def measure_limit(
@@ -77,10 +79,11 @@ def measure_limit(
     progress(1)
     model = Model(bundle, settings.device, settings.precision)
     forwards = []
-    for parallel, threads in arrangements(model.device):
-        for batch in batches(model.device):
-            forwards.append(_measure_forward(model, bundle, batch, parallel, threads, duration_s / 4))
-            progress(1)
+    for (parallel, threads), batch, fused in product(arrangements(model.device), batches(model.device), FUSED):
+        if not fused or model.fuse(parallel):
+            how = Forward(batch, parallel, threads, fused, 0)
+            forwards.append(_measure_forward(model, bundle, how, duration_s / 4))
+        progress(1)
     return Limit(model.device.type, cores(), decode_per_s, tuple(forwards))
 
 
@@ -124,20 +127,21 @@ def images_per_s(work: Work, threads: int, duration_s: float, prepare: Callable[
         return sum(running.result() for running in [pool.submit(repeat) for _ in range(threads)])
 
 
-def _measure_forward(
-    model: Model, bundle: Bundle, batch: int, forwards: int, threads: int, duration_s: float
-) -> Forward:
+def _measure_forward(model: Model, bundle: Bundle, how: Forward, duration_s: float) -> Forward:
     height, width = bundle.manifest.preprocessing.crop
-    pixels = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (how.batch, height, width, 3), dtype=torch.uint8)
 
     def forward() -> int:
         model.run(pixels)
         model.synchronize()
-        return batch
+        return how.batch
+
+    def prepare() -> None:
+        model.enter_worker(how.threads, how.fused)
 
     with torch_threads_kept():
-        rate = images_per_s(forward, forwards, duration_s, lambda: model.enter_worker(threads))
-    return Forward(batch, forwards, threads, rate)
+        rate = images_per_s(forward, how.forwards, duration_s, prepare)
+    return replace(how, images_per_s=rate)
 
 
 @contextmanager

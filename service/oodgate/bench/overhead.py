@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from oodgate.api import loading, repository, server
-from oodgate.api.predictor import Judged, OpenPicture, Predictor
+from oodgate.api.judging import OpenPicture
+from oodgate.api.predictor import Judged, Predictor
 from oodgate.bench.limit import Progress
 from oodgate.bench.pictures import ImageFile
 from oodgate.bench.served import Row, serving

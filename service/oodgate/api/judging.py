@@ -1,0 +1,76 @@
+"""A batch's way through a worker: every picture is opened and preprocessed, then all of them are judged in one forward.
+
+The worker that runs the forward opens the pictures itself, so that on a CPU no other threads compete with it for the
+cores; where a worker has several cores, or only waits for a GPU, further threads help it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from time import perf_counter
+
+import structlog
+from PIL import Image
+
+from oodgate.errors import InferenceFailed, RequestError
+from oodgate.gate import Gate, Pixels, Verdict
+from oodgate.images.preprocess import preprocess
+
+OpenPicture = Callable[[], Image.Image]
+"""What makes a picture of mode RGB, or raises the RequestError that says why there is none; runs in a worker."""
+
+log = structlog.stdlib.get_logger("oodgate")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and how long its picture took to open."""
+
+    verdict: Verdict
+    decode_ms: float
+
+
+class Judge:
+    """Judges batches of pictures that are not open yet."""
+
+    def __init__(
+        self, gate: Gate, openers: Executor | None = None, on_forward: Callable[[int], None] = lambda images: None
+    ) -> None:
+        """`openers` help a worker with the pictures of its batch; `on_forward` hears the size of every forward."""
+        self._gate, self._on_forward = gate, on_forward
+        self._open_all = openers.map if openers else map
+
+    def judge(self, pictures: Sequence[OpenPicture]) -> list[Judgement | RequestError]:
+        """One judgement a picture; one that cannot be opened or judged gets its error, its neighbours do not."""
+        openly = self._open_all if len(pictures) > 1 else map
+        opened = list(openly(self._open, pictures))
+        pixels = [found[0] for found in opened if not isinstance(found, RequestError)]
+        return list(_in_place(opened, iter(self._judge_opened(pixels))))
+
+    def _judge_opened(self, pixels: Sequence[Pixels]) -> Sequence[Verdict | InferenceFailed]:
+        if not pixels:
+            return []
+        self._on_forward(len(pixels))
+        return self._gate.judge(pixels)
+
+    def _open(self, picture: OpenPicture) -> tuple[Pixels, float] | RequestError:
+        start = perf_counter()
+        try:
+            pixels = preprocess(picture(), self._gate.manifest.preprocessing)
+        except RequestError as error:
+            return error
+        except Exception:  # neighbours in the batch have no part in it
+            log.exception("a picture cannot be opened")
+            return InferenceFailed("something unexpected happened to this image; the log has it")
+        return pixels, 1000 * (perf_counter() - start)
+
+
+def _in_place(
+    opened: Sequence[tuple[Pixels, float] | RequestError], verdicts: Iterator[Verdict | InferenceFailed]
+) -> Iterator[Judgement | RequestError]:
+    for found in opened:
+        if isinstance(found, RequestError):
+            yield found
+        else:
+            verdict = next(verdicts)
+            yield verdict if isinstance(verdict, RequestError) else Judgement(verdict, found[1])
