@@ -5,7 +5,7 @@ import torch
 
 from conftest import tiny_bundle
 from oodgate.model import Model
-from oodgate.tuning import Tuning, available_cores, measure, smallest_good, tuned
+from oodgate.tuning import Tuning, available_cores, measure, most_workers, smallest_good, tuned
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +19,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 )
 def test_the_smallest_batch_that_is_nearly_as_fast_is_taken(rates: dict[int, float], size: int) -> None:
     assert smallest_good(rates) == size
+
+
+@pytest.mark.parametrize(
+    ("rates", "workers"), [({1: 10.0}, 1), ({1: 10.0, 2: 9.0}, 2), ({1: 10.0, 2: 8.0}, 1), ({1: 7.0, 2: 10.0, 4: 9}, 4)]
+)
+def test_more_workers_are_taken_unless_fewer_are_clearly_faster(rates: dict[int, float], workers: int) -> None:
+    assert most_workers(rates) == workers
 
 
 def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> None:

@@ -26,7 +26,8 @@ _LONGEST_FORWARD_S = 0.5
 _TURN_S, _TURNS, _MOST_FORWARDS = 0.015, 3, 100
 _BUDGET_S = 1.0  # of one arrangement: on a busy machine the sizes that were reached have to do
 _CUDA_WORKERS = 2
-_FUSING_PAYS = 1.03  # times the rate without
+_WORKERS_PAY = 0.85
+_FUSING_PAYS = 1.1  # times the rate without; the copies cost memory
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def measure(model: Model, crop: tuple[int, int]) -> Tuning:
         workers: measure_rates(model, crop, workers, cores // workers, sizes)
         for workers in (2**power for power in range(cores.bit_length()))
     }
-    workers = max(found, key=lambda count: max(found[count].values()))
+    workers = most_workers({count: max(rates.values()) for count, rates in found.items()})
     rates, threads = found[workers], cores // workers
     fused = measure_rates(model, crop, workers, threads, sizes, fused=True) if model.fuse(workers) else {}
     pays = max(fused.values(), default=0) > _FUSING_PAYS * max(rates.values())
@@ -104,6 +105,11 @@ def measure_rates(
 def smallest_good(rates: dict[int, float]) -> int:
     """The smallest size with a rate close to the highest."""
     return min(size for size, rate in rates.items() if rate >= GOOD_ENOUGH * max(rates.values()))
+
+
+def most_workers(rates: dict[int, float]) -> int:
+    """The largest number of workers with a rate close to the highest: each opens pictures and scores them as well."""
+    return max(count for count, rate in rates.items() if rate >= _WORKERS_PAY * max(rates.values()))
 
 
 def available_cores() -> int:

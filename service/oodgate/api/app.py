@@ -1,6 +1,5 @@
 """The application, assembled: metrics, routes, handlers around the models."""
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +15,7 @@ from oodgate.api.documentation import without_validation_errors
 from oodgate.api.handlers import add_handlers
 from oodgate.api.repository import Repository
 from oodgate.api.shortcut import Shortcut
+from oodgate.memory import settle
 from oodgate.observability.gpu import gpu_collector
 from oodgate.observability.metrics import Metrics
 
@@ -32,7 +32,7 @@ def create_app(repository: Repository) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        gc.freeze()  # models and modules live as long as the process; collections need not walk them
+        settle()
         log.info("ready", default=repository.default, models=[entry.name for entry in repository.entries])
         yield
         await repository.close()
