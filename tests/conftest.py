@@ -152,7 +152,7 @@ def running_server(bundle: Path | None, log_file: Path, **settings: object) -> I
 def wait_for_url(process: subprocess.Popen[str], log_file: Path) -> str:
     """The address that the server printed when it began to listen."""
     while process.poll() is None:
-        if found := re.search(r"running on (http://[0-9.:]+)", log_file.read_text()):
+        if found := re.search(r"running on (https?://[0-9.:]+)", log_file.read_text()):
             return found[1]
         try:
             process.wait(0.05)

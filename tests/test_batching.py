@@ -3,15 +3,23 @@
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
 from oodgate.batching import Answer, Batcher, BatchLimits
-from oodgate.errors import DeadlinePassed, Draining, InferenceFailed, NotReady, QueueFull, RequestError
+from oodgate.errors import (
+    DeadlinePassed,
+    DeadlineUnreachable,
+    Draining,
+    InferenceFailed,
+    NotReady,
+    QueueFull,
+    RequestError,
+)
 
 PATIENCE_S = 60.0
 """A wait this long is a failure; nothing here is meant to take time."""
@@ -174,8 +182,8 @@ def test_a_queue_of_cancelled_items_only_makes_no_batch(start: Start, work: Held
     busy(batcher, work)
     futures = submit_all(batcher, [1, 2])
     assert all(future.cancel() for future in futures)
+    assert batcher.depth == 0
     work.release(2)
-    wait(futures, PATIENCE_S)  # until the worker has dropped them; what follows is submitted to an idle one
     after = batcher.submit(3, never())
     assert work.wait_for_batch() == [3]
     assert answer_of(after) == 6
@@ -441,3 +449,79 @@ def test_items_submitted_while_the_batcher_drains_are_answered_or_refused(start:
         asker.join()
     assert all(outcomes)
     assert sorted(refused) == list(range(8))
+
+
+def test_an_item_that_cannot_be_answered_in_time_is_refused_at_once(start: Start, work: HeldWork) -> None:
+    batcher = start(max_batch=1)
+    first = busy(batcher, work)
+    sleep(0.05)
+    work.release()
+    answer_of(first)  # and the batch took 50 ms at least
+    busy(batcher, work)
+    waiting = batcher.submit(1, never())
+    with pytest.raises(DeadlineUnreachable, match="later than the request can wait"):
+        batcher.submit(2, monotonic() + 0.01)
+    with pytest.raises(DeadlineUnreachable):
+        batcher.check(monotonic() + 0.01)
+    batcher.check(never())
+    work.release(2)
+    assert answer_of(waiting) == 2
+
+
+def test_an_idle_worker_tries_what_the_pace_would_refuse(start: Start, work: HeldWork) -> None:
+    batcher = start(max_batch=1)
+    first = busy(batcher, work)
+    sleep(0.2)
+    work.release()
+    answer_of(first)
+    work.release()
+    eventually_idle(batcher)
+    assert answer_of(batcher.submit(1, monotonic() + 0.15)) == 2
+
+
+def eventually_idle(batcher: Batching) -> None:
+    """Wait until the worker waits for work."""
+    until = monotonic() + PATIENCE_S
+    while batcher._idle == 0:
+        assert monotonic() < until
+        sleep(0.001)
+
+
+def test_lanes_take_turns(start: Start, work: HeldWork) -> None:
+    batcher = start(max_batch=2)
+    busy(batcher, work)
+    for item in (1, 2, 3):
+        batcher.submit(item, never(), "many")
+    batcher.submit(10, never(), "one")
+    work.release(3)
+    assert [work.wait_for_batch() for _ in range(2)] == [[1, 10], [2, 3]]
+
+
+def test_a_full_queue_takes_a_place_from_the_longest_lane(start: Start, work: HeldWork) -> None:
+    batcher = start(max_batch=1, max_queue=3)
+    busy(batcher, work)
+    many = [batcher.submit(item, never(), "many") for item in (1, 2, 3)]
+    one = batcher.submit(10, never(), "one")
+    assert isinstance(error_of(many[2]), QueueFull)
+    with pytest.raises(QueueFull):
+        batcher.submit(4, never(), "many")
+    assert batcher.depth == 3
+    work.release(4)
+    assert [answer_of(future) for future in (*many[:2], one)] == [2, 4, 20]
+
+
+def test_what_hangs_is_given_up_and_everybody_is_answered(start: Start, work: HeldWork) -> None:
+    batcher = start(max_batch=1)
+    assert batcher.longest_s == 0
+    held = busy(batcher, work)
+    waiting = batcher.submit(1, never())
+    sleep(0.02)
+    assert batcher.longest_s >= 0.02
+    batcher.give_up()
+    assert isinstance(error_of(held), NotReady)
+    assert isinstance(error_of(waiting), NotReady)
+    assert not batcher.alive
+    with pytest.raises(NotReady):
+        batcher.submit(2, never())
+    work.release()  # the worker comes back after all, and finds its items answered
+    assert batcher.join(PATIENCE_S)

@@ -36,11 +36,13 @@ def test_every_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.
         "image_formats": "png",
         "drift_false_alarms": "0.5",
         "quarantine_accepted_share": "0.5",
+        "docs": "false",
+        "trusted_proxies": "10.0.0.0/8,::1",
     }
     value = others.get(name, "7")
     monkeypatch.setenv(f"OODGATE_{name.upper()}", value)
     found = getattr(Settings(), name)
-    assert found == type(found)(value)
+    assert found == (value == "true" if isinstance(found, bool) else type(found)(value))
     assert found != Settings.model_fields[name].default
 
 
@@ -71,6 +73,10 @@ def test_an_unknown_argument_is_refused() -> None:
     ("name", "values"),
     [
         ("port", (-1, 65536)),
+        ("admin_port", (-1, 65536)),
+        ("docs", ("perhaps",)),
+        ("trusted_proxies", ("proxy", "*", "10.0.0.1/8", "10.0.0.1;10.0.0.2")),
+        ("allowed_hosts", ("a.org:80", "https://a.org", "*", "*.", "a.*.org", "a b")),
         ("threads", (-1, 1025)),
         ("max_batch", (-1, 4097)),
         ("max_wait_ms", (-1, 10_001, float("nan"))),
@@ -99,6 +105,21 @@ def test_values_out_of_range_are_refused_by_the_name_of_their_setting(name: str,
     for value in values:
         with pytest.raises(ValidationError, match=name):
             Settings(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_an_empty_variable_means_not_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"OODGATE_{name.upper()}", "")
+    assert getattr(Settings(), name) == Settings.model_fields[name].default
+    assert name not in Settings().model_fields_set
+
+
+def test_hosts_and_proxies_are_lists() -> None:
+    settings = Settings(allowed_hosts=" A.org, *.b.org,[::1]", trusted_proxies="10.0.0.1, ::1")
+    assert settings.hosts == {"a.org", "*.b.org", "[::1]"}
+    assert settings.proxies == ["10.0.0.1", "::1"]
+    assert not Settings().hosts
+    assert not Settings().proxies
 
 
 def test_formats_are_a_list_in_the_order_given() -> None:

@@ -1,19 +1,21 @@
 """A micro-batcher: many callers, few worker threads, batches.
 
 It knows nothing of what it batches. An idle worker takes its share of what is there at once; while all work, arrivals
-gather. Every accepted item is answered exactly once: with its result, with its error, or with the workers' end.
+gather, and what would come too late is refused. Every accepted item is answered exactly once: with its result, with its
+error, or with the workers' end.
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
 from math import ceil
 from time import monotonic
 from typing import Generic, TypeVar
 
-from oodgate.errors import DeadlinePassed, Draining, InferenceFailed, NotReady, QueueFull, RequestError
+from oodgate.errors import DeadlinePassed, Draining, InferenceFailed, NotReady, RequestError
+from oodgate.waiting import Entry, WaitingRoom
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,14 +37,6 @@ class Answer(Generic[Result]):
 
     result: Result
     queue_ms: float
-
-
-@dataclass(slots=True, eq=False)
-class _Entry(Generic[Item, Result]):
-    item: Item
-    deadline: float  # monotonic seconds
-    arrival: float = field(default_factory=monotonic)
-    future: Future[Answer[Result]] = field(default_factory=Future)
 
 
 class Batcher(Generic[Item, Result]):
@@ -67,11 +61,12 @@ class Batcher(Generic[Item, Result]):
         self._limits = limits
         self._on_start, self._on_share = on_start, on_share
         self._on_failure, self._on_death = on_failure, on_death
-        self._queue: deque[_Entry[Item, Result]] = deque()
+        self._queue = WaitingRoom[Item, Answer[Result]](limits.max_queue, limits.workers)
         self._changed = threading.Condition()
         self._draining = False
         self._ended = False
         self._idle = 0
+        self._at_work: dict[str, tuple[float, list[Entry[Item, Answer[Result]]]]] = {}  # by worker: since when, on what
         self._workers = [
             threading.Thread(target=self._run, name=f"oodgate-worker-{number}", daemon=True)
             for number in range(limits.workers)
@@ -82,23 +77,23 @@ class Batcher(Generic[Item, Result]):
         for worker in self._workers:
             worker.start()
 
-    def submit(self, item: Item, deadline: float) -> Future[Answer[Result]]:
-        """Queue an item that has to be answered by `deadline` (monotonic seconds).
+    def submit(self, item: Item, deadline: float, lane: str = "") -> Future[Answer[Result]]:
+        """Queue an item that has to be answered by `deadline` (monotonic seconds), in a lane that takes turns.
 
-        Cancelling the future frees the item's place if no batch has taken it. Raises QueueFull, Draining or NotReady.
+        Cancelling the future frees the item's place if no batch has taken it. Raises as `check` does.
         """
-        entry: _Entry[Item, Result] = _Entry(item, deadline)
+        entry: Entry[Item, Answer[Result]] = Entry(item, deadline, lane)
         with self._changed:
-            if self._draining:
-                raise Draining("the service is stopping; send the request to another instance")
-            if not self.alive:
-                raise NotReady("the worker is not running; send the request to another instance")
-            if len(self._queue) >= self._limits.max_queue:
-                raise QueueFull(f"{self._limits.max_queue} images are waiting already; try again later")
-            self._queue.append(entry)
+            self._check(deadline, lane)
+            self._queue.push(entry)
             self._changed.notify()
         entry.future.add_done_callback(self._forget_cancelled)  # ties no entry to its own future
         return entry.future
+
+    def check(self, deadline: float, lane: str = "") -> None:
+        """Raise what an item would be refused with now: Draining, NotReady, QueueFull or DeadlineUnreachable."""
+        with self._changed:
+            self._check(deadline, lane)
 
     def drain(self) -> None:
         """Take no new work; the workers answer what is queued and end."""
@@ -113,6 +108,22 @@ class Batcher(Generic[Item, Result]):
             worker.join(max(0, end - monotonic()))
         return not any(worker.is_alive() for worker in self._workers)
 
+    def give_up(self) -> None:
+        """Answer everybody, those too whose batch a worker has been at for ever; nothing is taken from now on."""
+        error = NotReady("the forward hangs and the service ends; send the request to another instance")
+        with self._changed:
+            for _, batch in self._at_work.values():
+                for entry in batch:
+                    with suppress(InvalidStateError):
+                        entry.future.set_exception(error)
+        self._end()
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds that the slowest worker has been at its batch."""
+        now = monotonic()
+        return max((now - since for since, _ in tuple(self._at_work.values())), default=0.0)
+
     @property
     def alive(self) -> bool:
         """Whether every worker runs."""
@@ -122,6 +133,13 @@ class Batcher(Generic[Item, Result]):
     def depth(self) -> int:
         """Items waiting."""
         return len(self._queue)
+
+    def _check(self, deadline: float, lane: str) -> None:
+        if self._draining:
+            raise Draining("the service is stopping; send the request to another instance")
+        if not self.alive:
+            raise NotReady("the worker is not running; send the request to another instance")
+        self._queue.check(deadline, lane, idle=bool(self._idle))
 
     def _run(self) -> None:
         try:
@@ -133,7 +151,7 @@ class Batcher(Generic[Item, Result]):
         finally:
             self._end()
 
-    def _next_batch(self) -> list[_Entry[Item, Result]]:
+    def _next_batch(self) -> list[Entry[Item, Answer[Result]]]:
         """Block until there is work and return it; an empty list means that the worker is done."""
         with self._changed:
             self._idle += 1
@@ -152,12 +170,12 @@ class Batcher(Generic[Item, Result]):
             full = self._limits.max_batch
             self._changed.wait_for(lambda: len(self._queue) >= full or self._draining, self._limits.max_wait_s)
 
-    def _take(self) -> list[_Entry[Item, Result]]:
+    def _take(self) -> list[Entry[Item, Answer[Result]]]:
         # What arrives together is shared among the workers that are free: two small batches at once are done sooner.
         share = min(self._limits.max_batch, ceil(len(self._queue) / self._idle))
-        batch: list[_Entry[Item, Result]] = []
+        batch: list[Entry[Item, Answer[Result]]] = []
         while self._queue and len(batch) < share:
-            entry = self._queue.popleft()
+            entry = self._queue.pop()
             if not entry.future.set_running_or_notify_cancel():
                 continue  # the client left
             if entry.deadline <= monotonic():
@@ -169,39 +187,51 @@ class Batcher(Generic[Item, Result]):
     def _forget_cancelled(self, future: Future[Answer[Result]]) -> None:
         if future.cancelled():
             with self._changed:
-                for entry in [entry for entry in self._queue if entry.future is future]:
-                    self._queue.remove(entry)
+                self._queue.discard(future)
 
-    def _answer(self, batch: list[_Entry[Item, Result]]) -> None:
-        taken = monotonic()
+    def _answer(self, batch: list[Entry[Item, Answer[Result]]]) -> None:
+        taken, name = monotonic(), threading.current_thread().name
+        self._at_work[name] = (taken, batch)
+        try:
+            results = self._results(batch)
+        except BaseException:
+            _answer_all(batch, NotReady("the worker ended; send the request to another instance"))
+            raise
+        finally:
+            del self._at_work[name]
+        self._queue.learn(len(batch), monotonic() - taken)
+        for entry, result in zip(batch, results, strict=False):  # there are none where all have their error already
+            with suppress(InvalidStateError):  # it was answered when the batch was given up
+                if isinstance(result, RequestError):
+                    entry.future.set_exception(result)
+                else:
+                    entry.future.set_result(Answer(result, 1000 * (taken - entry.arrival)))
+
+    def _results(self, batch: list[Entry[Item, Answer[Result]]]) -> Sequence[Result | RequestError]:
         try:
             self._on_share(self._idle == len(self._workers) - 1 and not self._queue)
             results = list(self._process([entry.item for entry in batch]))
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
+            return results
         except Exception as error:
-            try:
-                self._on_failure(error)
-            finally:
-                for entry in batch:
-                    entry.future.set_exception(InferenceFailed("the batch of this image failed; try again"))
-            return
-        except BaseException:
-            for entry in batch:
-                entry.future.set_exception(NotReady("the worker ended; send the request to another instance"))
-            raise
-        for entry, result in zip(batch, results, strict=True):
-            if isinstance(result, RequestError):
-                entry.future.set_exception(result)
-            else:
-                entry.future.set_result(Answer(result, 1000 * (taken - entry.arrival)))
+            _answer_all(batch, InferenceFailed("the batch of this image failed; try again"))
+            self._on_failure(error)
+            return []
 
     def _end(self) -> None:
         """Where one worker ends the others end too: a service at half its strength would hide the fault."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-            while self._queue:
-                entry = self._queue.popleft()
-                if entry.future.set_running_or_notify_cancel():
-                    entry.future.set_exception(NotReady("the worker ended; send the request to another instance"))
+            waiting = [self._queue.pop() for _ in range(len(self._queue))]
+        _answer_all(
+            [entry for entry in waiting if entry.future.set_running_or_notify_cancel()],
+            NotReady("the worker ended; send the request to another instance"),
+        )
+
+
+def _answer_all(entries: Sequence[Entry[Item, Answer[Result]]], error: RequestError) -> None:
+    for entry in entries:
+        with suppress(InvalidStateError):  # it was answered when its batch was given up
+            entry.future.set_exception(error)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 from rich.table import Column, Table
 
+from oodgate.api_keys_cli import app as api_keys_app
 from oodgate.console import err, out, print_calibration, print_evaluation, print_export, print_json, progress_bar
 from oodgate.errors import OodgateError
 from oodgate.options import (
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(signature_app)
+app.add_typer(api_keys_app)
 
 
 def main() -> None:

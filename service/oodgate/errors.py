@@ -8,16 +8,18 @@
     |  |- QuarantineError
     |- RequestError            one request's: a problem document with a stable code
        |- InvalidImage 400, MalformedMultipart 400, MalformedInference 400
-       |- ReloadDisabled 403
-       |- NotFound 404, ModelNotFound 404, MethodNotAllowed 405
+       |- Unauthorized 401
+       |- Forbidden 403, ReloadDisabled 403
+       |- NotFound 404, ModelNotFound 404, MethodNotAllowed 405, BodyTimeout 408
        |- LoadInProgress 409
        |- TooManyBytes 413, TooManyPixels 413, TooManyFiles 413
        |- NotAnImageType 415, CompressedBody 415
+       |- HostRefused 421
        |- InvalidParameter 422, LoadFailed 422
-       |- QueueFull 429
+       |- QueueFull 429, DeadlineUnreachable 429
        |- ClientLeft 499       never sent: nobody is there to read it
        |- InferenceFailed 500
-       |- NotReady 503, Draining 503, ModelUnavailable 503, ModelUnloaded 503
+       |- NotReady 503, Draining 503, ModelUnavailable 503, ModelUnloaded 503, OutOfMemory 503
        |- DeadlinePassed 504
 
 A message says what was wrong, what was expected and what to do. It is shown to the client as it is.
@@ -77,6 +79,18 @@ class MalformedInference(RequestError):
     status, code, title = 400, "malformed_inference", "Malformed inference request"
 
 
+class Unauthorized(RequestError):
+    """The request brings no key, or none that the operator gave out."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class Forbidden(RequestError):
+    """The key is known, and not meant for this endpoint."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
 class ReloadDisabled(RequestError):
     """Models are not loaded, unloaded or reset over HTTP unless the operator allows it."""
 
@@ -99,6 +113,12 @@ class MethodNotAllowed(RequestError):
     """The endpoint does not answer to this method."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class BodyTimeout(RequestError):
+    """The client did not send the whole body in time."""
+
+    status, code, title = 408, "body_timeout", "Body timeout"
 
 
 class LoadInProgress(RequestError):
@@ -137,6 +157,12 @@ class CompressedBody(RequestError):
     status, code, title = 415, "compressed_body", "Compressed body"
 
 
+class HostRefused(RequestError):
+    """The service is asked by a name that the operator does not allow."""
+
+    status, code, title = 421, "host_refused", "Host refused"
+
+
 class InvalidParameter(RequestError):
     """A query parameter is out of its range."""
 
@@ -153,6 +179,13 @@ class QueueFull(RequestError):
     """The queue in front of the model has no place."""
 
     status, code, title = 429, "queue_full", "Queue full"
+    retry_after_s = 1
+
+
+class DeadlineUnreachable(RequestError):
+    """The images that wait would not let this one be answered in time."""
+
+    status, code, title = 429, "deadline_unreachable", "Deadline unreachable"
     retry_after_s = 1
 
 
@@ -193,6 +226,13 @@ class ModelUnloaded(RequestError):
     """The operator has unloaded the model."""
 
     status, code, title = 503, "model_unloaded", "Model unloaded"
+    retry_after_s = 5
+
+
+class OutOfMemory(RequestError):
+    """The device has not enough memory for this one image now."""
+
+    status, code, title = 503, "out_of_memory", "Out of memory"
     retry_after_s = 5
 
 

@@ -81,6 +81,11 @@ class Model:
         if self.device.type == "cuda":  # on a stream of its own, so that one batch is copied while another is computed
             torch.cuda.set_stream(torch.cuda.Stream(self.device))
 
+    def free_memory(self) -> None:
+        """Give the device's memory back that torch keeps for later."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _fused_copy(self, fuse: Callable[[Network], Network]) -> Network:
         """Raises ValueError where the copy does not answer as the network does."""
         copy, images = fuse(self._network), torch.rand(2, 3, *self._crop).to(memory_format=torch.channels_last)
@@ -142,6 +147,13 @@ def use_threads(count: int) -> None:
     """Let the forwards of the calling thread use this many threads of the CPU; 0 leaves it to torch."""
     if count:
         torch.set_num_threads(count)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a forward failed for want of memory, which a smaller one may not need."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # the CPU's has no class
 
 
 def choose_device(wanted: Device) -> torch.device:

@@ -1,6 +1,7 @@
 """What the commands take: shared options, one option for each setting, and the forms of their values."""
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 
 from oodgate.settings import Device, Settings
+from oodgate.variables import refuse_unknown
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the network runs.")]
@@ -58,7 +60,11 @@ def shown(field: FieldInfo) -> object:
 
 
 def read_settings(options: dict[str, Any]) -> Settings:
-    """Settings from the options that were given and the environment; raises a usage error naming the wrong one."""
+    """Settings from the options that were given and the environment.
+
+    Raises a usage error that names the wrong one, or SetupError where a variable is no setting's.
+    """
+    refuse_unknown(os.environ)
     try:
         return Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:

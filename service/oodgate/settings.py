@@ -1,6 +1,8 @@
 """The settings of the service: one field is one setting, an `OODGATE_*` variable and an option of `oodgate serve`."""
 
+import re
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,11 +24,14 @@ IMAGE_TYPES = {
 }
 """Formats that can be allowed, each with the content types that announce it."""
 
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+
 
 class Settings(BaseSettings):
     """Everything an operator can set, read once at the entry point and passed down."""
 
-    model_config = SettingsConfigDict(env_prefix="OODGATE_", frozen=True, extra="forbid")
+    # An empty variable is how compose files and shells say that there is none; a path of "" would be the folder itself.
+    model_config = SettingsConfigDict(env_prefix="OODGATE_", frozen=True, extra="forbid", env_ignore_empty=True)
 
     bundle: Path = Field(
         Path("models/cifar10-resnet9"), description="Folder of the bundle to serve; it gives the default model."
@@ -46,6 +51,25 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    admin_port: int = Field(
+        0, ge=0, le=65535, description="Port that alone has metrics, pages, load, unload and reset; 0 has all on one."
+    )
+    docs: bool = Field(True, description="Serve /docs, /redoc and /openapi.json.")
+    api_keys: Path | None = Field(
+        None, description="File of `oodgate key` with the clients' keys; everybody may ask if not given."
+    )
+    tls_certificate: Path | None = Field(
+        None, description="Certificate and its chain (PEM), to serve HTTPS; needs tls_key."
+    )
+    tls_key: Path | None = Field(None, description="Private key of the certificate (PEM), without a password.")
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses and networks whose X-Forwarded-For and -Proto count, separated by commas; nobody's if "
+        "not given.",
+    )
+    allowed_hosts: str = Field(
+        "", description="Names that clients may ask by, such as a.org,*.b.org; any if not given. Probes use any."
+    )
 
     device: Device = Field("auto", description="Where the model runs; auto takes CUDA where there is one.")
     precision: Precision = Field(
@@ -67,6 +91,12 @@ class Settings(BaseSettings):
     )
     max_queue: int = Field(256, ge=1, le=1_000_000, description="Most images waiting; one more is answered 429.")
     deadline_ms: float = Field(10_000, gt=0, le=600_000, description="Time for one image, then 504.")
+    body_timeout_ms: float = Field(
+        20_000, gt=0, le=600_000, description="Time for a client to send its body, then 408."
+    )
+    hang_timeout_ms: float = Field(
+        60_000, gt=0, le=3_600_000, description="Time for one batch; after that the service answers 503 and exits."
+    )
     drain_delay_ms: float = Field(
         500, ge=0, le=600_000, description="After SIGTERM, time during which readiness says no and the port is open."
     )
@@ -112,6 +142,21 @@ class Settings(BaseSettings):
             raise ValueError(f"unknown format {', '.join(sorted(unknown))}; choose from {', '.join(IMAGE_TYPES)}")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for network in _entries(value):
+            ip_network(network)
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _host_names(cls, value: str) -> str:
+        for name in _entries(value):
+            if not _HOST.fullmatch(name):
+                raise ValueError(f"'{name}' is not a host's name or address without a port")
+        return value
+
     @property
     def serves_bundle(self) -> bool:
         """Whether `bundle` is served: where it was given, and where `models` was not."""
@@ -123,6 +168,20 @@ class Settings(BaseSettings):
         return tuple(self.image_formats.split(","))
 
     @cached_property
+    def proxies(self) -> list[str]:
+        """The trusted proxies as a list of addresses and networks."""
+        return _entries(self.trusted_proxies)
+
+    @cached_property
+    def hosts(self) -> frozenset[str]:
+        """The allowed hosts in lower case."""
+        return frozenset(name.lower() for name in _entries(self.allowed_hosts))
+
+    @cached_property
     def content_types(self) -> tuple[str, ...]:
         """The content types that announce an allowed format."""
         return tuple(name for image_format in self.formats for name in IMAGE_TYPES[image_format])
+
+
+def _entries(text: str) -> list[str]:
+    return [entry.strip() for entry in text.split(",") if entry.strip()]

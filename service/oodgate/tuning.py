@@ -23,9 +23,9 @@ GOOD_ENOUGH = 0.95
 _LARGEST_ON_CPU = 32
 _GIVE_UP_BELOW = 0.8  # of the highest rate: larger batches will not be faster again
 _LONGEST_FORWARD_S = 0.5
-_TURN_S, _TURNS, _MOST_FORWARDS = 0.015, 3, 100
-_BUDGET_S = 1.0  # of one arrangement: on a busy machine the sizes that were reached have to do
-_CUDA_WORKERS = 2
+_TURN_S, _TURNS, _MOST_FORWARDS = 0.03, 4, 100
+_BUDGET_S = 2.0  # of one arrangement: on a busy machine the sizes that were reached have to do
+_CUDA_WORKERS = 3  # while one opens pictures, two overlap copies and forwards on their streams
 _WORKERS_PAY = 0.85
 _FUSING_PAYS = 1.1  # times the rate without; the copies cost memory
 

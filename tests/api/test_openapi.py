@@ -92,9 +92,9 @@ def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
     assert sum(len(path) for path in document["paths"].values()) == len(names)
 
 
-PREDICT = {"400", "413", "415", "422", "429", "500", "503", "504"}
-BATCH = {"400", "413", "415", "422", "500", "503"}
-INFER = {"400", "404", "413", "415", "429", "500", "503", "504"}
+PREDICT = {"400", "408", "413", "415", "422", "429", "500", "503", "504"}
+BATCH = {"400", "408", "413", "415", "422", "500", "503"}
+INFER = {"400", "404", "408", "413", "415", "422", "429", "500", "503", "504"}
 
 
 def documented(document: dict[str, Any], operation: str, statuses: set[str], content: dict[str, Any]) -> None:
@@ -155,7 +155,12 @@ def test_errors_of_the_inference_protocol_are_documented_by_status(
     [
         ("predict", "400", {"invalid_image", "malformed_multipart"}),
         ("predict_batch", "400", {"malformed_multipart"}),
-        ("predict_with_model", "503", {"not_ready", "draining", "model_unavailable", "model_unloaded"}),
+        ("predict", "429", {"queue_full", "deadline_unreachable"}),
+        (
+            "predict_with_model",
+            "503",
+            {"out_of_memory", "not_ready", "draining", "model_unavailable", "model_unloaded"},
+        ),
         ("load_model", "422", {"load_failed"}),
         ("v2_infer", "400", {"invalid_image", "malformed_inference"}),
     ],

@@ -179,7 +179,7 @@ def test_while_a_model_loads_the_old_version_answers_and_another_load_is_refused
         await asyncio.sleep(0)
         assert entry.state == "loading"
         with pytest.raises(ModelUnavailable, match="being loaded"):
-            repository.check_ready("tiny")
+            repository.ready("tiny")
         go_on.set()
         assert (await loading).state == "ready"
 
@@ -200,7 +200,7 @@ def test_a_failed_load_leaves_what_there_was(models: Path) -> None:
             await repository.load("tiny")
         assert (entry.state, entry.version) == ("unavailable", None)
         with pytest.raises(ModelUnavailable, match="is not JSON"):
-            repository.check_ready("tiny")
+            repository.ready("tiny")
 
         (models / "tiny" / "bundle.json").write_text(manifest)
         assert (await repository.load("tiny")).state == "ready"
@@ -213,7 +213,7 @@ def test_a_folder_that_holds_another_model_now_is_not_taken(models: Path) -> Non
         rename(models / "tiny", "other")
         with pytest.raises(LoadFailed, match="holds model 'other' now, expected 'tiny'"):
             await repository.load("tiny")
-        repository.check_ready("tiny")
+        repository.ready("tiny")
 
     run(models, steps)
 
@@ -245,7 +245,7 @@ def test_an_unloaded_model_is_refused_and_can_be_loaded_again(models: Path) -> N
     async def steps(repository: Repository) -> None:
         assert (await repository.unload("tiny")).state == "unloaded"
         with pytest.raises(ModelUnloaded):
-            repository.check_ready("tiny")
+            repository.ready("tiny")
         assert (await repository.load("tiny")).state == "ready"
 
     run(models, steps)
@@ -287,9 +287,9 @@ def test_evidence_of_drift_follows_its_threshold_and_each_file_has_one_writer(
 
 def test_a_version_that_is_not_served_is_not_found(models: Path) -> None:
     async def steps(repository: Repository) -> None:
-        repository.check_ready("tiny", "1")
+        repository.ready("tiny", "1")
         with pytest.raises(ModelNotFound, match="served in version '1' and no other"):
-            repository.check_ready("tiny", "2")
+            repository.ready("tiny", "2")
 
     run(models, steps)
 

@@ -79,9 +79,10 @@ def test_a_service_gets_the_operator_s_settings_but_for_address_models_and_what_
     monkeypatch.setenv("OODGATE_HOST", "192.0.2.1")
     monkeypatch.setenv("OODGATE_STATE_DIR", str(tmp_path))
     monkeypatch.setenv("OODGATE_QUARANTINE", str(tmp_path))
+    monkeypatch.setenv("OODGATE_API_KEYS", str(tmp_path))
     variables = environment_of(Settings(bundle=tmp_path, max_batch=5), 4711)
     own = {name: value for name, value in variables.items() if name.startswith("OODGATE_")}
-    assert not {"OODGATE_MODELS", "OODGATE_STATE_DIR", "OODGATE_QUARANTINE"} & set(own)
+    assert not {"OODGATE_MODELS", "OODGATE_STATE_DIR", "OODGATE_QUARANTINE", "OODGATE_API_KEYS"} & set(own)
     expected = {"BUNDLE": str(tmp_path), "DECODE_THREADS": "3", "MAX_BATCH": "5", "HOST": "127.0.0.1", "PORT": "4711"}
     assert expected.items() <= {name.removeprefix("OODGATE_"): value for name, value in own.items()}.items()
     for name in set(os.environ) - set(variables):

@@ -36,7 +36,7 @@ class Access:
             return
         start, status = perf_counter(), 0
         request_id = choose_request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, client_key="")
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
         async def send_with_id(message: Message) -> None:

@@ -17,12 +17,12 @@ NOT_SERVED: Problems = (errors.NotReady, errors.ModelUnavailable, errors.ModelUn
 NOT_READY: Problems = (*NOT_SERVED, errors.Draining)
 BATCH_PROBLEMS: Problems = (
     *(errors.MalformedMultipart, errors.TooManyBytes, errors.TooManyFiles, errors.NotAnImageType),
-    *(errors.InvalidParameter, RequestError),
+    *(errors.InvalidParameter, errors.BodyTimeout, RequestError),
     *NOT_READY,
 )
 IMAGE_PROBLEMS: Problems = (
-    *(errors.InvalidImage, errors.TooManyPixels, errors.QueueFull),
-    *(errors.InferenceFailed, errors.DeadlinePassed),
+    *(errors.InvalidImage, errors.TooManyPixels, errors.QueueFull, errors.DeadlineUnreachable),
+    *(errors.InferenceFailed, errors.OutOfMemory, errors.DeadlinePassed),
 )
 PREDICT_PROBLEMS: Problems = (*BATCH_PROBLEMS, *IMAGE_PROBLEMS)
 NAMED_MODEL_PROBLEMS: Problems = (errors.ModelNotFound,)
@@ -33,7 +33,7 @@ RELOAD_PROBLEMS: Problems = (
 RESET_PROBLEMS: Problems = (errors.ReloadDisabled, errors.ModelNotFound, RequestError, *NOT_READY)
 INFERENCE_PROBLEMS: Problems = (
     *(errors.MalformedInference, errors.ModelNotFound, errors.TooManyBytes, errors.TooManyFiles),
-    *(errors.CompressedBody, RequestError),
+    *(errors.CompressedBody, errors.InvalidParameter, errors.BodyTimeout, RequestError),
     *IMAGE_PROBLEMS,
     *NOT_READY,
 )

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from oodgate.errors import InvalidParameter, MethodNotAllowed, NotFound, RequestError
+from oodgate.errors import InvalidParameter, MethodNotAllowed, NotFound, RequestError, Unauthorized
 from oodgate.observability.metrics import Metrics
 
 PROBLEM_JSON = "application/problem+json"
@@ -30,6 +30,8 @@ def problem(error: RequestError, request_id: str) -> dict[str, object]:
 def error_response(error: RequestError, path: str, request_id: str) -> Response:
     """The HTTP answer of an error: a problem document, below /v2 what the Open Inference Protocol says."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     if _INFERENCE_PROTOCOL.match(path):
         return Response(orjson.dumps({"error": str(error)}), error.status, headers, "application/json")
     return Response(orjson.dumps(problem(error, request_id)), error.status, headers, PROBLEM_JSON)
@@ -57,7 +59,7 @@ def add_handlers(app: FastAPI, metrics: Metrics) -> None:
             response = await on_request_error(request, MethodNotAllowed(detail))
             response.headers["Allow"] = allowed
             return response
-        return await on_request_error(request, NotFound(f"there is nothing at {request.url.path}; see /docs"))
+        return await on_request_error(request, NotFound(f"there is nothing at {request.url.path}"))
 
     async def on_unexpected_error(request: Request, _: Exception) -> Response:
         error = RequestError("something unexpected happened; the log has it under this request id")

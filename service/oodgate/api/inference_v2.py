@@ -4,6 +4,7 @@ https://github.com/kserve/open-inference-protocol; binary tensors as in Triton's
 """
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -30,7 +31,7 @@ from oodgate.api.inference_schemas import (
 )
 from oodgate.api.leaving import unless_client_leaves
 from oodgate.api.limits import read_body
-from oodgate.api.origin import Origin, client_of
+from oodgate.api.origin import origin_of
 from oodgate.api.predictor import Predictor
 from oodgate.api.render import Document
 from oodgate.api.repository import Models
@@ -67,7 +68,7 @@ async def server_live() -> Document:
 )
 async def server_ready(models: Models) -> Document:
     """The default model answers, and the service is not stopping."""
-    models.check_ready(models.default)
+    models.ready(models.default)
     return {"ready": True}
 
 
@@ -91,7 +92,7 @@ async def model_version_metadata(models: Models, name: str, version: str) -> Doc
 @router.get("/models/{name}/ready", operation_id="v2_model_ready", response_model=ModelReady, responses=_READY_ERRORS)
 async def model_ready(models: Models, name: str) -> Document:
     """The model answers, and the service is not stopping."""
-    models.check_ready(name)
+    models.ready(name)
     return {"name": name, "ready": True}
 
 
@@ -103,7 +104,7 @@ async def model_ready(models: Models, name: str) -> Document:
 )
 async def model_version_ready(models: Models, name: str, version: str) -> Document:
     """The model answers in this version, and the service is not stopping."""
-    models.check_ready(name, version)
+    models.ready(name, version)
     return {"name": name, "ready": True}
 
 
@@ -133,7 +134,7 @@ async def infer_version(request: Request, models: Models, name: str, version: st
 
 async def answer_inference(request: Request, models: Models, name: str, version: str | None = None) -> Response:
     """The outputs for the images of a request; one version of the model answers all."""
-    models.check_ready(name, version)
+    models.ready(name, version)
     inference = await read(request, models)
     with models.lease(name, version) as predictor:
         verdicts = await unless_client_leaves(request, judge_all(predictor, inference, request))
@@ -148,16 +149,17 @@ async def read(request: Request, models: Models) -> Inference:
     coding = request.headers.get("content-encoding", "identity")
     if coding != "identity":
         raise CompressedBody(f"the content coding is '{coding}'; send the body as it is")
-    body = await read_body(request, models.settings.max_request_bytes)
-    parse = partial(read_inference, body, request.headers.get(JSON_LENGTH), models.settings)
+    settings = models.settings
+    body = await read_body(request, settings.max_request_bytes, settings.body_timeout_ms)
+    parse = partial(read_inference, body, request.headers.get(JSON_LENGTH), settings)
     return await asyncio.get_running_loop().run_in_executor(models.facilities.decoders, parse)
 
 
 async def judge_all(predictor: Predictor, inference: Inference, request: Request) -> list[Verdict]:
     """The verdicts, in order; raises the first error, when all have ended."""
-    client = client_of(request)
+    origin = origin_of(request, request.state.request_id, "many" if len(inference.pictures) > 1 else "one")
     work = [
-        predictor.judge(picture, Origin(client, f"{request.state.request_id}/{position}", file))
+        predictor.judge(picture, replace(origin, prediction_id=f"{origin.prediction_id}/{position}", file=file))
         for position, (picture, file) in enumerate(zip(inference.pictures, inference.files, strict=True))
     ]
     results = await asyncio.gather(*work, return_exceptions=True)

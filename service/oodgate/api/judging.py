@@ -12,9 +12,10 @@ from time import perf_counter
 import structlog
 from PIL import Image
 
-from oodgate.errors import InferenceFailed, RequestError
+from oodgate.errors import InferenceFailed, OutOfMemory, RequestError
 from oodgate.gate import Gate, Pixels, Verdict
 from oodgate.images.preprocess import preprocess
+from oodgate.model import is_out_of_memory
 
 OpenPicture = Callable[[], Image.Image]
 """What makes a picture of mode RGB, or raises the RequestError that says why there is none; runs in a worker."""
@@ -47,11 +48,25 @@ class Judge:
         pixels = [found[0] for found in opened if not isinstance(found, RequestError)]
         return list(_in_place(opened, iter(self._judge_opened(pixels))))
 
-    def _judge_opened(self, pixels: Sequence[Pixels]) -> Sequence[Verdict | InferenceFailed]:
+    def _judge_opened(self, pixels: Sequence[Pixels]) -> Sequence[Verdict | RequestError]:
         if not pixels:
             return []
         self._on_forward(len(pixels))
-        return self._gate.judge(pixels)
+        try:
+            return self._gate.judge(pixels)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        return self._judge_fewer(pixels)
+
+    def _judge_fewer(self, pixels: Sequence[Pixels]) -> Sequence[Verdict | RequestError]:
+        """Each half alone, outside of the handler, which would keep the memory of the failed forward alive."""
+        self._gate.model.free_memory()
+        if len(pixels) == 1:
+            return [OutOfMemory("the device has not enough memory for this image now; try again later")]
+        log.warning("out of memory, the batch is halved", images=len(pixels))
+        half = len(pixels) // 2
+        return [*self._judge_opened(pixels[:half]), *self._judge_opened(pixels[half:])]
 
     def _open(self, picture: OpenPicture) -> tuple[Pixels, float] | RequestError:
         start = perf_counter()
@@ -66,7 +81,7 @@ class Judge:
 
 
 def _in_place(
-    opened: Sequence[tuple[Pixels, float] | RequestError], verdicts: Iterator[Verdict | InferenceFailed]
+    opened: Sequence[tuple[Pixels, float] | RequestError], verdicts: Iterator[Verdict | RequestError]
 ) -> Iterator[Judgement | RequestError]:
     for found in opened:
         if isinstance(found, RequestError):

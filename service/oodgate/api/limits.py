@@ -1,5 +1,6 @@
 """What a request may bring: the body's size, its type, and the image files in it."""
 
+import asyncio
 from collections.abc import Sequence
 
 from fastapi import Request
@@ -8,7 +9,15 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.types import Message
 
-from oodgate.errors import ClientLeft, InvalidImage, MalformedMultipart, NotAnImageType, TooManyBytes, TooManyFiles
+from oodgate.errors import (
+    BodyTimeout,
+    ClientLeft,
+    InvalidImage,
+    MalformedMultipart,
+    NotAnImageType,
+    TooManyBytes,
+    TooManyFiles,
+)
 from oodgate.settings import Settings
 
 MULTIPART = "multipart/form-data"
@@ -20,12 +29,12 @@ async def read_image(request: Request, settings: Settings) -> bytes:
     """The bytes of the one image of a request, sent as the body itself or as the multipart part `file`."""
     kind = media_type(header(request, b"content-type"))
     if kind == MULTIPART:
-        request = limited(request, settings.max_bytes + _MULTIPART_OVERHEAD_BYTES)
+        request = limited(request, settings.max_bytes + _MULTIPART_OVERHEAD_BYTES, settings.body_timeout_ms)
         files = await _read_files(request, "file", 1)
         check_file_type(files[0], settings)
         return await read_file(files[0], settings.max_bytes)
     check_type(kind, settings.content_types)
-    return not_empty(await read_body(request, settings.max_bytes))
+    return not_empty(await read_body(request, settings.max_bytes, settings.body_timeout_ms))
 
 
 async def read_files(request: Request, settings: Settings) -> list[UploadFile]:
@@ -33,7 +42,7 @@ async def read_files(request: Request, settings: Settings) -> list[UploadFile]:
     kind = media_type(header(request, b"content-type"))
     if kind != MULTIPART:
         raise NotAnImageType(f"the content type is '{kind}', expected {MULTIPART} with parts named 'files'")
-    request = limited(request, settings.max_request_bytes)
+    request = limited(request, settings.max_request_bytes, settings.body_timeout_ms)
     return await _read_files(request, "files", settings.max_files)
 
 
@@ -52,14 +61,21 @@ def check_file_type(file: UploadFile, settings: Settings) -> None:
     check_type(media_type(file.content_type or ""), settings.content_types, also=_UNSPECIFIC)
 
 
-def limited(request: Request, max_bytes: int) -> Request:
-    """The same request, whose body raises TooManyBytes beyond the limit, before reading it where its length says so."""
+def limited(request: Request, max_bytes: int, timeout_ms: float) -> Request:
+    """The same request, whose body raises TooManyBytes beyond the limit, before reading it where its length says so.
+
+    It raises BodyTimeout where the body is not there in time, and ClientLeft.
+    """
     check_size(int(header(request, b"content-length") or 0), max_bytes)
-    received = 0
+    received, end = 0, asyncio.get_running_loop().time() + timeout_ms / 1000
 
     async def receive() -> Message:
         nonlocal received
-        part = await request.receive()
+        try:
+            async with asyncio.timeout_at(end):
+                part = await request.receive()
+        except TimeoutError as error:
+            raise BodyTimeout(f"the body was not there within {timeout_ms:g} ms; send it faster, or less") from error
         if part["type"] == "http.disconnect":
             raise ClientLeft("the client left while it was sending")
         received += len(part.get("body", b""))
@@ -69,9 +85,9 @@ def limited(request: Request, max_bytes: int) -> Request:
     return Request(request.scope, receive)
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body; raises TooManyBytes beyond the limit, and ClientLeft."""
-    receive, parts, more = limited(request, max_bytes).receive, [], True
+async def read_body(request: Request, max_bytes: int, timeout_ms: float) -> bytes:
+    """The whole body; raises as the body of a `limited` request does."""
+    receive, parts, more = limited(request, max_bytes, timeout_ms).receive, [], True
     while more:
         part = await receive()
         parts.append(part.get("body", b""))

@@ -1,15 +1,21 @@
-"""Where an image came from: who sent it, under which id, as which file."""
+"""Where an image came from: who sent it, under which id, as which file, and how long its client waits."""
 
+import math
+import re
 from dataclasses import dataclass
 from hashlib import blake2b
 from secrets import token_bytes
+from typing import Literal
 
 from starlette.requests import Request
 
 from oodgate.api.access import is_plain
 from oodgate.api.limits import header
+from oodgate.errors import InvalidParameter
 
 CLIENT_ID = b"x-client-id"
+TIMEOUT_MS = b"x-request-timeout-ms"
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 _KEY = token_bytes(32)  # of this process alone: nobody finds the client to a hash by trying
 
@@ -21,13 +27,39 @@ class Origin:
     client: str | None = None  # a hash, as of `client_of`
     prediction_id: str = ""
     file: bytes | None = None  # as it was received; pixels have none
+    lane: str = ""  # of the queue
+    patience_ms: float = math.inf  # of the client; the service has a limit of its own
 
 
 NOWHERE = Origin()
 
 
+def origin_of(request: Request, prediction_id: str, lane: Literal["one", "many"] = "one") -> Origin:
+    """What a request says of its images; the clients' keys take turns, and so do requests of one image and of many.
+
+    Raises InvalidParameter where the client's patience is no time.
+    """
+    key = request.scope["state"].get("client_key", "")
+    return Origin(client_of(request), prediction_id, lane=f"{lane} {key}", patience_ms=patience_ms_of(request))
+
+
+def patience_ms_of(request: Request) -> float:
+    """X-Request-Timeout-Ms, infinite where it is not given; raises InvalidParameter where it is no time."""
+    text = header(request, TIMEOUT_MS)
+    if not text:
+        return math.inf
+    if not _NUMBER.fullmatch(text) or float(text) <= 0:
+        raise InvalidParameter(f"X-Request-Timeout-Ms is '{text[:20]}', expected milliseconds above 0, such as 250")
+    return float(text)
+
+
 def client_of(request: Request) -> str:
-    """A hash of what tells clients apart: X-Client-Id where it is short and plain, else the address."""
+    """A hash of what tells clients apart: their key, else X-Client-Id where it is short and plain, else the address."""
+    return blake2b(_client(request).encode(), key=_KEY, digest_size=8).hexdigest()
+
+
+def _client(request: Request) -> str:
+    if name := request.scope["state"].get("client_key"):  # what the operator gave, before what anybody can write
+        return f"key {name}"
     offered = header(request, CLIENT_ID)
-    key = f"id {offered}" if is_plain(offered) else f"address {request.client.host if request.client else ''}"
-    return blake2b(key.encode(), key=_KEY, digest_size=8).hexdigest()
+    return f"id {offered}" if is_plain(offered) else f"address {request.client.host if request.client else ''}"

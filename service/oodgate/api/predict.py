@@ -27,7 +27,7 @@ from oodgate.api.handlers import problem
 from oodgate.api.judging import OpenPicture
 from oodgate.api.leaving import unless_client_leaves
 from oodgate.api.limits import check_file_type, read_file, read_files, read_image
-from oodgate.api.origin import Origin, client_of
+from oodgate.api.origin import Origin, origin_of
 from oodgate.api.predictor import Predictor
 from oodgate.api.render import Document
 from oodgate.api.repository import Models
@@ -102,9 +102,10 @@ async def predict_batch_with_model(
 
 async def answer_image(request: Request, models: Models, name: str, top_k: int) -> Response:
     """The prediction of the one image of a request."""
-    models.check_ready(name)
+    origin = origin_of(request, request.state.request_id)
+    models.ready(name).check_room(origin)
     data = await read_image(request, models.settings)
-    origin = Origin(client_of(request), request.state.request_id, data)
+    origin = replace(origin, file=data)
     with models.lease(name) as predictor:
         judged = await unless_client_leaves(request, predictor.judge(file_picture(data, models.settings), origin))
     document = render.prediction(judged, predictor.gate, top_k, request.state.request_id)
@@ -114,10 +115,10 @@ async def answer_image(request: Request, models: Models, name: str, top_k: int) 
 
 async def answer_batch(request: Request, models: Models, name: str, top_k: int) -> Response:
     """The predictions or problems of the files of a request, in order; one version of the model answers all."""
-    models.check_ready(name)
+    origin = origin_of(request, request.state.request_id, "many")
+    models.ready(name)
     files = await read_files(request, models.settings)
-    client = client_of(request)
-    origins = [Origin(client, f"{request.state.request_id}/{position}") for position in range(len(files))]
+    origins = [replace(origin, prediction_id=f"{origin.prediction_id}/{position}") for position in range(len(files))]
     with models.lease(name) as predictor:
         work = asyncio.gather(
             *(predict_file(models, predictor, file, top_k, origin) for file, origin in zip(files, origins, strict=True))

@@ -14,7 +14,7 @@ from oodgate.api.judging import Judge, Judgement, OpenPicture
 from oodgate.api.model_drift import ModelDrift
 from oodgate.api.origin import NOWHERE, Origin
 from oodgate.batching import Answer, Batcher, BatchLimits
-from oodgate.errors import DeadlinePassed, QueueFull
+from oodgate.errors import DeadlinePassed
 from oodgate.gate import Gate, Verdict
 from oodgate.model import use_threads
 from oodgate.observability.metrics import ModelMetrics
@@ -44,16 +44,18 @@ class Predictor:
         self._settings = facilities.settings
         self._own_metrics = describing_metrics(gate)
         self._batcher = create_batcher(facilities, gate, self._own_metrics)
-        self._waiting = 0  # images
         self._users = 0  # requests
         self._unused = asyncio.Event()
         self._start()
 
+    def check_room(self, origin: Origin) -> None:
+        """Raise what an image would be refused with now, before its bytes are read."""
+        self._batcher.check(monotonic() + self._patience_ms(origin) / 1000, origin.lane)
+
     async def judge(self, open_picture: OpenPicture, origin: Origin = NOWHERE) -> Judged:
         """Answer one image; raises the RequestError that says why there is no answer."""
         start = perf_counter()
-        with self._place():
-            answer = await self._answer(open_picture, self._settings.deadline_ms)
+        answer = await self._answer(open_picture, origin.lane, self._patience_ms(origin))
         self._take_note(answer, origin)
         verdict, decode_ms = answer.result.verdict, answer.result.decode_ms
         timing = {"queue": answer.queue_ms, "decode": decode_ms, "forward": verdict.forward_ms}
@@ -63,6 +65,15 @@ class Predictor:
     def alive(self) -> bool:
         """Whether the worker runs."""
         return self._batcher.alive
+
+    def check_forward(self) -> bool:
+        """Whether no forward hangs; answers everybody who waits for one that does."""
+        if self._batcher.longest_s <= self._settings.hang_timeout_ms / 1000:
+            return True
+        if self.alive:
+            log.critical("a forward hangs", model=self.gate.manifest.name, seconds=round(self._batcher.longest_s, 1))
+            self._batcher.give_up()
+        return False
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -103,29 +114,20 @@ class Predictor:
         self._batcher.start()
         self._facilities.metrics.models.show(self._own_metrics)
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Hold one of the places for images that are being decoded or wait, so that neither crowd can grow."""
-        tuning = self.gate.tuning
-        places = self._settings.max_queue + tuning.workers * tuning.max_batch
-        if self._waiting >= places:
-            raise QueueFull(f"{places} images are waiting already; try again later")
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
+    def _patience_ms(self, origin: Origin) -> float:
+        return min(origin.patience_ms, self._settings.deadline_ms)
 
-    async def _answer(self, open_picture: OpenPicture, deadline_ms: float) -> Answer[Judgement]:
-        waiting = asyncio.wrap_future(self._batcher.submit(open_picture, monotonic() + deadline_ms / 1000))
-        expiry = asyncio.get_running_loop().call_later(deadline_ms / 1000, waiting.cancel)
+    async def _answer(self, open_picture: OpenPicture, lane: str, patience_ms: float) -> Answer[Judgement]:
+        deadline = monotonic() + patience_ms / 1000
+        waiting = asyncio.wrap_future(self._batcher.submit(open_picture, deadline, lane))
+        expiry = asyncio.get_running_loop().call_later(patience_ms / 1000, waiting.cancel)
         try:
             return await waiting
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise  # it is the request that is given up
-            raise DeadlinePassed(f"there was no answer within {deadline_ms:g} ms") from None
+            raise DeadlinePassed(f"there was no answer within {patience_ms:g} ms") from None
         finally:
             expiry.cancel()
 

@@ -42,6 +42,7 @@ class Repository:
         self.metrics = metrics
         self.facilities = Facilities(settings, metrics)
         self.draining = False
+        self.hangs = False  # and whoever watches the process has to start it again
         self._loader = Loader(settings)
         self._replaced: list[Predictor] = []
         self._entries = Entries()
@@ -69,17 +70,21 @@ class Repository:
             raise NotReady("the worker is not running; send the request to another instance")
         return entry.predictor
 
-    def check_ready(self, name: str, version: str | None = None) -> None:
-        """Raise what a request for the model would be refused with: Draining, or as `predictor` does."""
+    def ready(self, name: str, version: str | None = None) -> Predictor:
+        """What answers for a model; raises what a request for it would be refused with: Draining, or as `predictor`."""
         if self.draining:
             raise Draining("the service is stopping; send the request to another instance")
-        self.predictor(name, version)
+        return self.predictor(name, version)
+
+    def check_forwards(self) -> None:
+        """Notice a forward that hangs: whoever waits for it is answered, and `hangs` is set for good."""
+        for predictor in self._predictors():
+            self.hangs |= not predictor.check_forward()
 
     @contextmanager
     def lease(self, name: str, version: str | None = None) -> Iterator[Predictor]:
-        """The model for one request, which keeps it until it is done; raises as `check_ready` does."""
-        self.check_ready(name, version)
-        predictor = self.predictor(name, version)
+        """The model for one request, which keeps it until it is done; raises as `ready` does."""
+        predictor = self.ready(name, version)
         with predictor.in_use():
             yield predictor
 
@@ -107,7 +112,7 @@ class Repository:
         return entry
 
     async def reset_drift(self, name: str) -> Predictor:
-        """Forget a model's evidence of drift and end its alarms. Raises ReloadDisabled, or as `check_ready` does."""
+        """Forget a model's evidence of drift and end its alarms. Raises ReloadDisabled, or as `ready` does."""
         self._check_reload()
         predictor = self.predictor(name)
         await asyncio.to_thread(predictor.drift.reset)

@@ -1,17 +1,23 @@
 """uvicorn around the application, with a drain that a load balancer can see."""
 
+import asyncio
 import math
 import os
+import resource
 import socket
 import sys
+from functools import partial
 from time import monotonic
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from oodgate.api.app import create_metrics, create_service
+from oodgate.api.key_ring import KeyRing
+from oodgate.api.listening import cannot_listen, check_certificate, listen
+from oodgate.api.protocol import BoundedProtocol
 from oodgate.api.repository import Repository
-from oodgate.errors import SetupError
 from oodgate.model import use_threads
 from oodgate.observability.logs import configure_logs
 from oodgate.settings import Settings
@@ -20,9 +26,13 @@ from oodgate.settings import Settings
 class DrainingServer(uvicorn.Server):
     """On the first signal readiness turns off while the port stays open; then the work in flight ends; exit 0."""
 
-    def __init__(self, config: uvicorn.Config, repository: Repository) -> None:
+    def __init__(
+        self, config: uvicorn.Config, repository: Repository, admin_socket: socket.socket | None = None
+    ) -> None:
+        """The service listens on the socket for operators too, where there is one."""
         super().__init__(config)
         self._repository = repository
+        self._admin_socket = admin_socket
         self._stop_at = math.inf  # monotonic seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -31,9 +41,18 @@ class DrainingServer(uvicorn.Server):
         self._repository.draining = True
         self._stop_at = monotonic() + (0 if self.force_exit else self._repository.settings.drain_delay_ms / 1000)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; what comes by the socket for operators is drained with all the rest."""
+        await super().startup(sockets)
+        if self._admin_socket:
+            protocol = partial(BoundedProtocol, self.config, self.server_state, self.lifespan.state)
+            create_server = asyncio.get_running_loop().create_server
+            self.servers.append(await create_server(protocol, sock=self._admin_socket, ssl=self.config.ssl))
+
     async def on_tick(self, counter: int) -> bool:
         """Whether to leave the main loop; uvicorn asks ten times a second."""
-        return await super().on_tick(counter) or monotonic() >= self._stop_at
+        self._repository.check_forwards()
+        return await super().on_tick(counter) or monotonic() >= self._stop_at or self._repository.hangs
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, wait for the work in flight, then end the threads; uvicorn forgets them when it is forced."""
@@ -43,32 +62,52 @@ class DrainingServer(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal comes; raises SetupError where a bundle, the device or the address is not fit for it."""
+    """Serve until a signal comes; raises SetupError where a file, a bundle, the device or an address is not fit."""
     configure_logs(settings.log_format, settings.log_level)
+    allow_descriptors()
     use_threads(settings.threads)
+    check_certificate(settings)
+    keys = KeyRing(settings.api_keys) if settings.api_keys else None
+    admin_socket = listen(settings.host, settings.admin_port) if settings.admin_port else None
     repository = Repository(settings, create_metrics())
-    config = uvicorn.Config(
-        create_service(repository),
+    config = server_config(create_service(repository, keys), settings)
+    try:
+        DrainingServer(config, repository, admin_socket).run()
+    except SystemExit as error:  # uvicorn's way out when it cannot listen; it has logged why
+        raise cannot_listen(settings.host, settings.port) from error
+    leave_abandoned_forward(repository)
+
+
+def server_config(service: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves."""
+    return uvicorn.Config(
+        service,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        headers=[("X-Content-Type-Options", "nosniff")],
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=settings.proxies,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
     )
-    try:
-        DrainingServer(config, repository).run()
-    except SystemExit as error:  # uvicorn's way out when it cannot listen; it has logged why
-        raise SetupError(f"cannot listen on {settings.host}:{settings.port}; free it or choose another port") from error
-    leave_abandoned_forward(repository)
+
+
+def allow_descriptors() -> None:
+    """Use as many connections as the system lets this process have; the usual soft limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def leave_abandoned_forward(repository: Repository) -> None:
-    """Exit with status 1 where a worker is still inside a forward that nobody waits for."""
-    if not repository.ended:
+    """Exit with status 1 where a forward hangs, or a worker is still inside one that nobody waits for."""
+    if repository.hangs or not repository.ended:
         sys.stderr.flush()
         os._exit(1)  # the interpreter's own way out crashes on a thread that runs native code

@@ -26,7 +26,8 @@ SETTLE_S = 1.0
 
 _PREFIX = "OODGATE_"
 # One bundle on a port of its own; and nothing of the load may enter the operator's evidence of drift or quarantine.
-_NOT_PASSED_ON = {"models", "default_model", "host", "port", "state_dir", "quarantine"}
+_NOT_PASSED_ON = {"models", "default_model", "host", "port", "admin_port", "state_dir", "quarantine"}
+_NOT_PASSED_ON |= {"api_keys", "tls_certificate", "tls_key", "allowed_hosts"}  # the generator speaks plain HTTP
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,19 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
     structlog.configure(
         processors=[*shared, *(_text() if console else _lines(orjson.dumps))],
         logger_factory=(
-            structlog.WriteLoggerFactory(sys.stderr) if console else structlog.BytesLoggerFactory(sys.stderr.buffer)
+            structlog.WriteLoggerFactory(_standard_error("w"))
+            if console
+            else structlog.BytesLoggerFactory(_standard_error("wb"))
         ),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     _configure_others([*shared], _text() if console else _lines(_to_text), level)
+
+
+def _standard_error(mode: str) -> Any:
+    # Loggers keep their file for ever, and who calls a command from Python may have replaced and closed sys.stderr.
+    return open(2, mode, closefd=False)
 
 
 def _text() -> list[Processor]:
