@@ -63,8 +63,7 @@ class Batcher(Generic[Item, Result]):
         self._on_failure, self._on_death = on_failure, on_death
         self._queue = WaitingRoom[Item, Answer[Result]](limits.max_queue, limits.workers)
         self._changed = threading.Condition()
-        self._draining = False
-        self._ended = False
+        self._started = self._draining = self._ended = False
         self._idle = 0
         self._at_work: dict[str, tuple[float, list[Entry[Item, Answer[Result]]]]] = {}  # by worker: since when, on what
         self._workers = [
@@ -74,6 +73,7 @@ class Batcher(Generic[Item, Result]):
 
     def start(self) -> None:
         """Start the workers."""
+        self._started = True
         for worker in self._workers:
             worker.start()
 
@@ -127,7 +127,7 @@ class Batcher(Generic[Item, Result]):
     @property
     def alive(self) -> bool:
         """Whether every worker runs."""
-        return not self._ended and all(worker.is_alive() for worker in self._workers)
+        return self._started and not self._ended
 
     @property
     def depth(self) -> int:

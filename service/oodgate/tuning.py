@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 
+import structlog
 import torch
 
 from oodgate.model import Model
@@ -28,6 +29,8 @@ _BUDGET_S = 2.0  # of one arrangement: on a busy machine the sizes that were rea
 _CUDA_WORKERS = 3  # while one opens pictures, two overlap copies and forwards on their streams
 _WORKERS_PAY = 0.85
 _FUSING_PAYS = 1.1  # times the rate without; the copies cost memory
+
+log = structlog.stdlib.get_logger("oodgate")
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,18 @@ def tuned(model: Model, crop: tuple[int, int], network_hash: str, folder: Path |
         return known
     found = measure(model, crop)
     if path:
+        _remember(path, found)
+    return found
+
+
+def _remember(path: Path, found: Tuning) -> None:
+    partial = path.with_suffix(".partial")
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(found)))
         partial.replace(path)
-    return found
+    except OSError as error:  # a full disk costs a second at every start, not the service
+        log.warning("what was measured cannot be kept", path=str(path), reason=str(error))
 
 
 def measure(model: Model, crop: tuple[int, int]) -> Tuning:

@@ -3,8 +3,8 @@
 import asyncio
 import re
 from functools import cache
+from secrets import token_hex
 from time import perf_counter
-from uuid import uuid4
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,6 +15,7 @@ from oodgate.observability.metrics import Metrics
 
 REQUEST_ID = "X-Request-Id"
 _HEADER = REQUEST_ID.lower().encode()
+_ID_BYTES = 16
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -78,8 +79,8 @@ def choose_request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == _HEADER:
             offered: str = value.decode("latin-1")
-            return offered if is_plain(offered) else uuid4().hex
-    return uuid4().hex
+            return offered if is_plain(offered) else token_hex(_ID_BYTES)
+    return token_hex(_ID_BYTES)
 
 
 def is_plain(offered: str) -> bool:
