@@ -58,3 +58,10 @@ def test_measuring_leaves_the_threads_of_the_caller_as_they_are(model: Model) ->
     before = torch.get_num_threads()
     measure(model, (16, 16))
     assert torch.get_num_threads() == before
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_memory(model: Model, tmp_path: Path) -> None:
+    occupied = tmp_path / "state"
+    occupied.write_text("a file where the folder should be")
+    assert tuned(model, (16, 16), "one", occupied).rate > 0
+    assert occupied.is_file()
