@@ -3,14 +3,15 @@
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from contextlib import suppress
 from queue import SimpleQueue
 from time import monotonic, sleep
 
 import pytest
 
-from oodgate.batching import Answer, Batcher, BatchLimits
+from oodgate.answers import Answer, keep
+from oodgate.batching import Batcher, BatchLimits
 from oodgate.errors import (
     DeadlinePassed,
     DeadlineUnreachable,
@@ -73,7 +74,7 @@ def start(work: HeldWork) -> Iterator[Start]:
 
     def start(process: Callable[[Sequence[int]], Sequence[int | RequestError]] = work, **options: object) -> Batching:
         hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
-        batcher = Batching(process, BatchLimits(**options), **hooks)  # type: ignore[arg-type]
+        batcher = Batching(process, BatchLimits(**options), keep, **hooks)  # type: ignore[arg-type]
         batcher.start()
         started.append(batcher)
         return batcher
@@ -89,6 +90,13 @@ def doubled(items: Sequence[int]) -> list[int]:
     return [2 * item for item in items]
 
 
+def submit(batcher: Batching, item: int, deadline: float, lane: str = "") -> Doubled:
+    """Queue an item; its promise is a future that any thread can wait for."""
+    future: Doubled = Future()
+    batcher.submit(item, future, deadline, lane)
+    return future
+
+
 def answer_of(future: Doubled) -> int:
     return future.result(PATIENCE_S).result
 
@@ -99,13 +107,13 @@ def error_of(future: Doubled) -> BaseException | None:
 
 def busy(batcher: Batching, work: HeldWork) -> Doubled:
     """Make the worker hold a batch of the number 0."""
-    future = batcher.submit(0, never())
+    future = submit(batcher, 0, never())
     assert work.wait_for_batch() == [0]
     return future
 
 
 def submit_all(batcher: Batching, items: Sequence[int]) -> list[Doubled]:
-    return [batcher.submit(item, never()) for item in items]
+    return [submit(batcher, item, never()) for item in items]
 
 
 def test_an_idle_worker_takes_every_item_at_once(start: Start) -> None:
@@ -116,7 +124,7 @@ def test_an_idle_worker_takes_every_item_at_once(start: Start) -> None:
         return doubled(items)
 
     batcher = start(double)
-    assert [answer_of(batcher.submit(item, never())) for item in range(5)] == [0, 2, 4, 6, 8]
+    assert [answer_of(submit(batcher, item, never())) for item in range(5)] == [0, 2, 4, 6, 8]
     assert sizes == [1] * 5
 
 
@@ -141,7 +149,7 @@ def test_batches_hold_max_batch_items_in_order_of_arrival(start: Start, work: He
 
 
 def test_an_answer_tells_how_long_its_item_waited(start: Start) -> None:
-    answer = start(doubled).submit(1, never()).result(PATIENCE_S)
+    answer = submit(start(doubled), 1, never()).result(PATIENCE_S)
     assert answer.queue_ms >= 0
 
 
@@ -150,41 +158,42 @@ def test_a_full_queue_refuses_and_takes_again_when_it_has_a_place(start: Start, 
     busy(batcher, work)
     submit_all(batcher, [1, 2])
     with pytest.raises(QueueFull, match="2 images are waiting already; try again later"):
-        batcher.submit(3, never())
+        submit(batcher, 3, never())
     work.release()
     assert work.wait_for_batch() == [1]
-    late = batcher.submit(4, never())
+    late = submit(batcher, 4, never())
     work.release(3)
     assert answer_of(late) == 8
 
 
-def test_cancelled_items_are_never_processed(start: Start, work: HeldWork) -> None:
+def test_withdrawn_items_are_never_processed(start: Start, work: HeldWork) -> None:
     batcher = start()
     busy(batcher, work)
     futures = submit_all(batcher, [1, 2, 3])
-    assert futures[1].cancel()
+    assert batcher.withdraw(futures[1])
+    assert not batcher.withdraw(futures[1])
     work.release(2)
     assert work.wait_for_batch() == [1, 3]
     assert [answer_of(futures[0]), answer_of(futures[2])] == [2, 6]
-    with pytest.raises(CancelledError):
-        futures[1].result(PATIENCE_S)
+    assert not futures[1].done()
 
 
-def test_an_item_that_is_being_processed_cannot_be_cancelled(start: Start, work: HeldWork) -> None:
-    held = busy(start(), work)
-    assert not held.cancel()
+def test_an_item_that_is_being_processed_cannot_be_withdrawn(start: Start, work: HeldWork) -> None:
+    batcher = start()
+    held = busy(batcher, work)
+    assert not batcher.withdraw(held)
     work.release()
     assert answer_of(held) == 0
 
 
-def test_a_queue_of_cancelled_items_only_makes_no_batch(start: Start, work: HeldWork) -> None:
+def test_a_queue_of_withdrawn_items_only_makes_no_batch(start: Start, work: HeldWork) -> None:
     batcher = start()
     busy(batcher, work)
     futures = submit_all(batcher, [1, 2])
-    assert all(future.cancel() for future in futures)
+    assert all(batcher.withdraw(future) for future in futures)
     assert batcher.depth == 0
     work.release(2)
-    after = batcher.submit(3, never())
+    after = submit(batcher, 3, never())
     assert work.wait_for_batch() == [3]
     assert answer_of(after) == 6
 
@@ -192,7 +201,7 @@ def test_a_queue_of_cancelled_items_only_makes_no_batch(start: Start, work: Held
 def test_expired_items_hear_that_their_deadline_passed_and_are_never_processed(start: Start, work: HeldWork) -> None:
     batcher = start()
     busy(batcher, work)
-    expired, waiting = batcher.submit(1, monotonic() - 1), batcher.submit(2, never())
+    expired, waiting = submit(batcher, 1, monotonic() - 1), submit(batcher, 2, never())
     work.release(2)
     assert work.wait_for_batch() == [2]
     assert isinstance(error_of(expired), DeadlinePassed)
@@ -202,8 +211,8 @@ def test_expired_items_hear_that_their_deadline_passed_and_are_never_processed(s
 def test_dropped_items_leave_their_places_in_the_batch_to_others(start: Start, work: HeldWork) -> None:
     batcher = start(max_batch=2)
     busy(batcher, work)
-    batcher.submit(1, monotonic() - 1)
-    batcher.submit(2, never()).cancel()
+    submit(batcher, 1, monotonic() - 1)
+    batcher.withdraw(submit(batcher, 2, never()))
     submit_all(batcher, [3, 4, 5])
     work.release(3)
     assert [work.wait_for_batch(), work.wait_for_batch()] == [[3, 4], [5]]
@@ -224,7 +233,7 @@ def test_a_failing_batch_answers_all_its_waiters_and_the_worker_lives_on(start: 
     work.release(3)
     assert all(isinstance(error_of(future), InferenceFailed) for future in futures)
     assert [str(error) for error in failures] == ["no ones"]
-    assert answer_of(batcher.submit(4, never())) == 8
+    assert answer_of(submit(batcher, 4, never())) == 8
     assert batcher.alive
 
 
@@ -232,7 +241,7 @@ def test_the_reason_of_a_failing_batch_is_not_told_to_clients(start: Start) -> N
     def fail(items: Sequence[int]) -> list[int]:
         raise ValueError("a secret")
 
-    assert "secret" not in str(error_of(start(fail).submit(1, never())))
+    assert "secret" not in str(error_of(submit(start(fail), 1, never())))
 
 
 def test_an_error_in_place_of_a_result_goes_to_its_item_alone(start: Start, work: HeldWork) -> None:
@@ -253,8 +262,8 @@ def test_an_error_in_place_of_a_result_goes_to_its_item_alone(start: Start, work
 def test_a_wrong_number_of_results_fails_the_batch(results: list[int] | None, start: Start) -> None:
     failures: list[Exception] = []
     batcher = start(lambda items: results, on_failure=failures.append)
-    assert isinstance(error_of(batcher.submit(1, never())), InferenceFailed)
-    assert isinstance(error_of(batcher.submit(1, never())), InferenceFailed)
+    assert isinstance(error_of(submit(batcher, 1, never())), InferenceFailed)
+    assert isinstance(error_of(submit(batcher, 1, never())), InferenceFailed)
     assert len(failures) == 2
     assert batcher.alive
 
@@ -273,19 +282,19 @@ def test_what_ends_the_worker_fails_every_item_and_readiness(
     batcher = start(die, on_death=deaths.append)
     held = busy(batcher, work)
     queued = submit_all(batcher, [1, 2])
-    cancelled = batcher.submit(3, never())
-    assert cancelled.cancel()
+    withdrawn = submit(batcher, 3, never())
+    assert batcher.withdraw(withdrawn)
     assert batcher.alive
     work.release()
     assert batcher.join(PATIENCE_S)
     assert all(isinstance(error_of(future), NotReady) for future in [held, *queued])
-    assert cancelled.cancelled()
+    assert not withdrawn.done()
     assert deaths == [end]
     assert not batcher.alive
     assert batcher.depth == 0
     assert work.entered_none()
     with pytest.raises(NotReady, match="the worker is not running"):
-        batcher.submit(4, never())
+        submit(batcher, 4, never())
 
 
 def test_a_failing_preparation_of_a_batch_fails_the_batch_alone(start: Start) -> None:
@@ -297,9 +306,9 @@ def test_a_failing_preparation_of_a_batch_fails_the_batch_alone(start: Start) ->
             raise ValueError("no such threads")
 
     batcher = start(doubled, on_share=prepare, on_failure=failures.append)
-    assert isinstance(error_of(batcher.submit(1, never())), InferenceFailed)
+    assert isinstance(error_of(submit(batcher, 1, never())), InferenceFailed)
     assert [str(error) for error in failures] == ["no such threads"]
-    assert answer_of(batcher.submit(2, never())) == 4
+    assert answer_of(submit(batcher, 2, never())) == 4
 
 
 def test_a_failing_report_of_a_failure_leaves_nobody_waiting(start: Start) -> None:
@@ -312,17 +321,17 @@ def test_a_failing_report_of_a_failure_leaves_nobody_waiting(start: Start) -> No
         raise OSError("the log is full")
 
     batcher = start(fail, on_failure=fail_again, on_death=deaths.append)
-    assert isinstance(error_of(batcher.submit(1, never())), InferenceFailed)
+    assert isinstance(error_of(submit(batcher, 1, never())), InferenceFailed)
     assert batcher.join(PATIENCE_S)
     assert [str(error) for error in deaths] == ["the log is full"]
     assert not batcher.alive
 
 
 def test_nothing_is_taken_before_the_start() -> None:
-    batcher = Batching(doubled, BatchLimits())
+    batcher = Batching(doubled, BatchLimits(), keep)
     assert not batcher.alive
     with pytest.raises(NotReady):
-        batcher.submit(1, never())
+        submit(batcher, 1, never())
 
 
 def test_draining_answers_what_is_queued_and_takes_no_more(start: Start, work: HeldWork) -> None:
@@ -333,7 +342,7 @@ def test_draining_answers_what_is_queued_and_takes_no_more(start: Start, work: H
     assert batcher.alive
     assert not batcher.join(0)
     with pytest.raises(Draining, match="send the request to another instance"):
-        batcher.submit(4, never())
+        submit(batcher, 4, never())
     work.release(3)
     assert [answer_of(future) for future in [held, *queued]] == [0, 2, 4, 6]
     assert batcher.join(PATIENCE_S)
@@ -346,14 +355,14 @@ def test_draining_ends_an_idle_worker(start: Start) -> None:
     batcher.drain()
     assert batcher.join(PATIENCE_S)
     with pytest.raises(Draining):
-        batcher.submit(1, never())
+        submit(batcher, 1, never())
     assert deaths == []
 
 
-def test_draining_ends_a_worker_whose_queue_holds_cancelled_items_only(start: Start, work: HeldWork) -> None:
+def test_draining_ends_a_worker_whose_queue_holds_withdrawn_items_only(start: Start, work: HeldWork) -> None:
     batcher = start()
     busy(batcher, work)
-    assert batcher.submit(1, never()).cancel()
+    assert batcher.withdraw(submit(batcher, 1, never()))
     batcher.drain()
     work.release()
     assert batcher.join(PATIENCE_S)
@@ -369,7 +378,7 @@ def test_a_longest_wait_lets_a_batch_fill(start: Start, work: HeldWork) -> None:
 
 
 def test_a_batch_that_does_not_fill_goes_after_the_longest_wait(start: Start) -> None:
-    assert answer_of(start(doubled, max_batch=3, max_wait_s=1e-3).submit(1, never())) == 2
+    assert answer_of(submit(start(doubled, max_batch=3, max_wait_s=1e-3), 1, never())) == 2
 
 
 def test_draining_does_not_wait_for_a_batch_to_fill(start: Start, work: HeldWork) -> None:
@@ -393,7 +402,7 @@ def test_every_one_of_many_threads_gets_its_own_answer(start: Start) -> None:
         return doubled(items)
 
     batcher = start(double, max_batch=8, max_queue=10)
-    cancelled: set[int] = set()
+    withdrawn: set[int] = set()
     together = threading.Barrier(threads)
 
     def ask(first: int) -> None:
@@ -403,12 +412,12 @@ def test_every_one_of_many_threads_gets_its_own_answer(start: Start) -> None:
             for item in range(first, first + items_each):
                 while True:
                     try:
-                        future = batcher.submit(item, never())
+                        future = submit(batcher, item, never())
                         break
                     except QueueFull:
                         continue
-                if chance.random() < 0.2 and future.cancel():
-                    cancelled.add(item)
+                if chance.random() < 0.2 and batcher.withdraw(future):
+                    withdrawn.add(item)
                 else:
                     assert answer_of(future) == 2 * item
         except BaseException as error:
@@ -421,7 +430,7 @@ def test_every_one_of_many_threads_gets_its_own_answer(start: Start) -> None:
         asker.join()
     assert failed_threads == []
     asked = {1000 * number + item for number in range(threads) for item in range(items_each)}
-    assert sorted(processed) == sorted(asked - cancelled)
+    assert sorted(processed) == sorted(asked - withdrawn)
     assert sum(sizes) == len(processed)
     assert 1 <= min(sizes) <= max(sizes) <= 8
 
@@ -436,7 +445,7 @@ def test_items_submitted_while_the_batcher_drains_are_answered_or_refused(start:
         together.wait(PATIENCE_S)
         with suppress(Draining):
             while True:
-                future = batcher.submit(item, never())
+                future = submit(batcher, item, never())
                 outcomes.append(answer_of(future) == 2 * item)
         refused.append(item)
 
@@ -458,9 +467,9 @@ def test_an_item_that_cannot_be_answered_in_time_is_refused_at_once(start: Start
     work.release()
     answer_of(first)  # and the batch took 50 ms at least
     busy(batcher, work)
-    waiting = batcher.submit(1, never())
+    waiting = submit(batcher, 1, never())
     with pytest.raises(DeadlineUnreachable, match="later than the request can wait"):
-        batcher.submit(2, monotonic() + 0.01)
+        submit(batcher, 2, monotonic() + 0.01)
     with pytest.raises(DeadlineUnreachable):
         batcher.check(monotonic() + 0.01)
     batcher.check(never())
@@ -476,7 +485,7 @@ def test_an_idle_worker_tries_what_the_pace_would_refuse(start: Start, work: Hel
     answer_of(first)
     work.release()
     eventually_idle(batcher)
-    assert answer_of(batcher.submit(1, monotonic() + 0.15)) == 2
+    assert answer_of(submit(batcher, 1, monotonic() + 0.15)) == 2
 
 
 def eventually_idle(batcher: Batching) -> None:
@@ -491,8 +500,8 @@ def test_lanes_take_turns(start: Start, work: HeldWork) -> None:
     batcher = start(max_batch=2)
     busy(batcher, work)
     for item in (1, 2, 3):
-        batcher.submit(item, never(), "many")
-    batcher.submit(10, never(), "one")
+        submit(batcher, item, never(), "many")
+    submit(batcher, 10, never(), "one")
     work.release(3)
     assert [work.wait_for_batch() for _ in range(2)] == [[1, 10], [2, 3]]
 
@@ -500,11 +509,11 @@ def test_lanes_take_turns(start: Start, work: HeldWork) -> None:
 def test_a_full_queue_takes_a_place_from_the_longest_lane(start: Start, work: HeldWork) -> None:
     batcher = start(max_batch=1, max_queue=3)
     busy(batcher, work)
-    many = [batcher.submit(item, never(), "many") for item in (1, 2, 3)]
-    one = batcher.submit(10, never(), "one")
+    many = [submit(batcher, item, never(), "many") for item in (1, 2, 3)]
+    one = submit(batcher, 10, never(), "one")
     assert isinstance(error_of(many[2]), QueueFull)
     with pytest.raises(QueueFull):
-        batcher.submit(4, never(), "many")
+        submit(batcher, 4, never(), "many")
     assert batcher.depth == 3
     work.release(4)
     assert [answer_of(future) for future in (*many[:2], one)] == [2, 4, 20]
@@ -514,7 +523,7 @@ def test_what_hangs_is_given_up_and_everybody_is_answered(start: Start, work: He
     batcher = start(max_batch=1)
     assert batcher.longest_s == 0
     held = busy(batcher, work)
-    waiting = batcher.submit(1, never())
+    waiting = submit(batcher, 1, never())
     sleep(0.02)
     assert batcher.longest_s >= 0.02
     batcher.give_up()
@@ -522,6 +531,6 @@ def test_what_hangs_is_given_up_and_everybody_is_answered(start: Start, work: He
     assert isinstance(error_of(waiting), NotReady)
     assert not batcher.alive
     with pytest.raises(NotReady):
-        batcher.submit(2, never())
+        submit(batcher, 2, never())
     work.release()  # the worker comes back after all, and finds its items answered
     assert batcher.join(PATIENCE_S)

@@ -7,13 +7,12 @@ error, or with the workers' end.
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from time import monotonic
 from typing import Generic, TypeVar
 
+from oodgate.answers import Answer, Kept, Promise
 from oodgate.errors import DeadlinePassed, Draining, InferenceFailed, NotReady, RequestError
 from oodgate.waiting import Entry, WaitingRoom
 
@@ -31,14 +30,6 @@ class BatchLimits:
     workers: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[Result]):
-    """A result, and how long its item waited for a worker."""
-
-    result: Result
-    queue_ms: float
-
-
 class Batcher(Generic[Item, Result]):
     """Bounded queue in front of worker threads that share the device."""
 
@@ -46,6 +37,7 @@ class Batcher(Generic[Item, Result]):
         self,
         process: Callable[[Sequence[Item]], Sequence[Result | RequestError]],
         limits: BatchLimits,
+        keep: Callable[[Sequence[Kept[Result]]], None],
         on_start: Callable[[], None] = lambda: None,
         on_share: Callable[[bool], None] = lambda alone: None,
         on_failure: Callable[[Exception], None] = lambda error: None,
@@ -53,19 +45,19 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """`process` answers every item of a batch, in order; an error in place of a result goes to that item alone.
 
-        Several workers call it at the same time. `on_start` runs in every worker before its first batch, `on_share` in
-        the worker before `process` and hears whether its batch is all that there is to do, `on_failure` what `process`
-        raised, `on_death` what ended a worker.
+        Several workers call it at the same time, and `keep` with what it answered. `on_start` runs in every worker
+        before its first batch, `on_share` in the worker before `process` and hears whether its batch is all that there
+        is to do, `on_failure` what `process` raised, `on_death` what ended a worker.
         """
-        self._process = process
+        self._process, self._keep = process, keep
         self._limits = limits
         self._on_start, self._on_share = on_start, on_share
         self._on_failure, self._on_death = on_failure, on_death
-        self._queue = WaitingRoom[Item, Answer[Result]](limits.max_queue, limits.workers)
+        self._queue = WaitingRoom[Item, Result](limits.max_queue, limits.workers)
         self._changed = threading.Condition()
         self._started = self._draining = self._ended = False
         self._idle = 0
-        self._at_work: dict[str, tuple[float, list[Entry[Item, Answer[Result]]]]] = {}  # by worker: since when, on what
+        self._at_work: dict[str, tuple[float, list[Entry[Item, Result]]]] = {}  # by worker: since when, on what
         self._workers = [
             threading.Thread(target=self._run, name=f"oodgate-worker-{number}", daemon=True)
             for number in range(limits.workers)
@@ -77,18 +69,24 @@ class Batcher(Generic[Item, Result]):
         for worker in self._workers:
             worker.start()
 
-    def submit(self, item: Item, deadline: float, lane: str = "") -> Future[Answer[Result]]:
+    def submit(self, item: Item, promise: Promise[Answer[Result]], deadline: float, lane: str = "") -> None:
         """Queue an item that has to be answered by `deadline` (monotonic seconds), in a lane that takes turns.
 
-        Cancelling the future frees the item's place if no batch has taken it. Raises as `check` does.
+        Raises as `check` does; if it does not, the promise is kept once.
         """
-        entry: Entry[Item, Answer[Result]] = Entry(item, deadline, lane)
         with self._changed:
             self._check(deadline, lane)
-            self._queue.push(entry)
+            displaced = self._queue.push(Entry(item, promise, deadline, lane))
             self._changed.notify()
-        entry.future.add_done_callback(self._forget_cancelled)  # ties no entry to its own future
-        return entry.future
+        if displaced:
+            self._keep([(displaced.promise, self._queue.full())])
+
+    def withdraw(self, promise: Promise[Answer[Result]]) -> bool:
+        """Free the place of an item whose answer nobody waits for any more; returns whether it still had one."""
+        with self._changed:
+            waiting = len(self._queue)
+            self._queue.discard(promise)
+            return len(self._queue) < waiting
 
     def check(self, deadline: float, lane: str = "") -> None:
         """Raise what an item would be refused with now: Draining, NotReady, QueueFull or DeadlineUnreachable."""
@@ -112,10 +110,8 @@ class Batcher(Generic[Item, Result]):
         """Answer everybody, those too whose batch a worker has been at for ever; nothing is taken from now on."""
         error = NotReady("the forward hangs and the service ends; send the request to another instance")
         with self._changed:
-            for _, batch in self._at_work.values():
-                for entry in batch:
-                    with suppress(InvalidStateError):
-                        entry.future.set_exception(error)
+            at_work = [entry for _, batch in self._at_work.values() for entry in batch]
+        self._refuse(at_work, error)
         self._end()
 
     @property
@@ -151,7 +147,7 @@ class Batcher(Generic[Item, Result]):
         finally:
             self._end()
 
-    def _next_batch(self) -> list[Entry[Item, Answer[Result]]]:
+    def _next_batch(self) -> list[Entry[Item, Result]]:
         """Block until there is work and return it; an empty list means that the worker is done."""
         with self._changed:
             self._idle += 1
@@ -170,44 +166,36 @@ class Batcher(Generic[Item, Result]):
             full = self._limits.max_batch
             self._changed.wait_for(lambda: len(self._queue) >= full or self._draining, self._limits.max_wait_s)
 
-    def _take(self) -> list[Entry[Item, Answer[Result]]]:
+    def _take(self) -> list[Entry[Item, Result]]:
         # What arrives together is shared among the workers that are free: two small batches at once are done sooner.
         share = min(self._limits.max_batch, ceil(len(self._queue) / self._idle))
-        batch: list[Entry[Item, Answer[Result]]] = []
+        batch: list[Entry[Item, Result]] = []
         while self._queue and len(batch) < share:
             entry = self._queue.pop()
-            if not entry.future.set_running_or_notify_cancel():
-                continue  # the client left
-            if entry.deadline <= monotonic():
-                entry.future.set_exception(DeadlinePassed("the deadline passed while the image was waiting"))
-                continue
-            batch.append(entry)
+            if entry.deadline > monotonic():
+                batch.append(entry)
+            else:
+                self._keep([(entry.promise, DeadlinePassed("the deadline passed while the image was waiting"))])
         return batch
 
-    def _forget_cancelled(self, future: Future[Answer[Result]]) -> None:
-        if future.cancelled():
-            with self._changed:
-                self._queue.discard(future)
-
-    def _answer(self, batch: list[Entry[Item, Answer[Result]]]) -> None:
+    def _answer(self, batch: list[Entry[Item, Result]]) -> None:
         taken, name = monotonic(), threading.current_thread().name
         self._at_work[name] = (taken, batch)
         try:
             results = self._results(batch)
         except BaseException:
-            _answer_all(batch, NotReady("the worker ended; send the request to another instance"))
+            self._refuse(batch, NotReady("the worker ended; send the request to another instance"))
             raise
         finally:
             del self._at_work[name]
         self._queue.learn(len(batch), monotonic() - taken)
+        answers: list[Kept[Result]] = []
         for entry, result in zip(batch, results, strict=False):  # there are none where all have their error already
-            with suppress(InvalidStateError):  # it was answered when the batch was given up
-                if isinstance(result, RequestError):
-                    entry.future.set_exception(result)
-                else:
-                    entry.future.set_result(Answer(result, 1000 * (taken - entry.arrival)))
+            kept = result if isinstance(result, RequestError) else Answer(result, 1000 * (taken - entry.arrival))
+            answers.append((entry.promise, kept))
+        self._keep(answers)
 
-    def _results(self, batch: list[Entry[Item, Answer[Result]]]) -> Sequence[Result | RequestError]:
+    def _results(self, batch: list[Entry[Item, Result]]) -> Sequence[Result | RequestError]:
         try:
             self._on_share(self._idle == len(self._workers) - 1 and not self._queue)
             results = list(self._process([entry.item for entry in batch]))
@@ -215,7 +203,7 @@ class Batcher(Generic[Item, Result]):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")
             return results
         except Exception as error:
-            _answer_all(batch, InferenceFailed("the batch of this image failed; try again"))
+            self._refuse(batch, InferenceFailed("the batch of this image failed; try again"))
             self._on_failure(error)
             return []
 
@@ -225,13 +213,7 @@ class Batcher(Generic[Item, Result]):
             self._ended = True
             self._changed.notify_all()
             waiting = [self._queue.pop() for _ in range(len(self._queue))]
-        _answer_all(
-            [entry for entry in waiting if entry.future.set_running_or_notify_cancel()],
-            NotReady("the worker ended; send the request to another instance"),
-        )
+        self._refuse(waiting, NotReady("the worker ended; send the request to another instance"))
 
-
-def _answer_all(entries: Sequence[Entry[Item, Answer[Result]]], error: RequestError) -> None:
-    for entry in entries:
-        with suppress(InvalidStateError):  # it was answered when its batch was given up
-            entry.future.set_exception(error)
+    def _refuse(self, entries: Sequence[Entry[Item, Result]], error: RequestError) -> None:
+        self._keep([(entry.promise, error) for entry in entries])

@@ -31,6 +31,7 @@ class Verdict:
     """Everything known about one image."""
 
     probabilities: NDArray[np.float32]  # (K,)
+    ranking: NDArray[np.intp]  # (K,), classes from the most probable to the least
     score: float
     p_value: float
     accepted: bool
@@ -39,12 +40,18 @@ class Verdict:
     forward_ms: float
     score_ms: float
 
+    @property
+    def predicted(self) -> int:
+        """The most probable class."""
+        return int(self.ranking[0])
+
 
 @dataclass(frozen=True)
 class BatchScores:
     """Numbers of a batch on the host, one row an image."""
 
     probabilities: NDArray[np.float32]  # (N, K)
+    rankings: NDArray[np.intp]  # (N, K)
     scores: NDArray[np.float32]  # (N,)
     terms: dict[str, NDArray[np.float32]]  # (N,) each
     clamped: NDArray[np.bool_]  # (N,)
@@ -79,6 +86,7 @@ class Gate:
             return InferenceFailed("the network's answer for this image is not a number; nothing can be said about it")
         return Verdict(
             probabilities=batch.probabilities[row],
+            ranking=batch.rankings[row],
             score=score,
             p_value=p_value,
             accepted=score >= self.calibration.threshold,
@@ -102,8 +110,10 @@ def score_batch(model: Model, state: State, calibration: Calibration, pixels: Te
         table = (
             torch.cat([columns, (forward.logits / calibration.temperature).softmax(1)], 1).cpu().numpy()
         )  # (N, 2 + terms + K)
+        probabilities = table[:, 2 + len(terms) :]
     return BatchScores(
-        probabilities=table[:, 2 + len(terms) :],
+        probabilities=probabilities,
+        rankings=np.argsort(-probabilities, axis=1, kind="stable"),
         scores=table[:, 0],
         terms={name: table[:, 2 + column] for column, name in enumerate(terms)},
         clamped=table[:, 1] > 0,

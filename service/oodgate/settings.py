@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         ",".join(IMAGE_TYPES), description="Allowed formats, separated by commas; no other decoder is reachable."
     )
     decode_threads: Measured = Field(
-        0, ge=0, le=256, description="Threads of one forward on the CPU; auto takes what is fastest."
+        0, ge=0, le=256, description="Threads that open images, where they are more than workers; auto takes the cores."
     )
 
     state_dir: Path | None = Field(

@@ -1,35 +1,35 @@
 """What waits for a worker: so many at most, in lanes that take turns, and nothing that would be answered too late."""
 
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, TypeVar
 
+from oodgate.answers import Answer, Promise
 from oodgate.errors import DeadlineUnreachable, QueueFull
 from oodgate.lanes import Lanes
 from oodgate.pace import Pace
 
 Item = TypeVar("Item")
-Answered = TypeVar("Answered")
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True, eq=False)
-class Entry(Generic[Item, Answered]):
-    """An item, and the future that is its answer."""
+class Entry(Generic[Item, Result]):
+    """An item, and the promise of its answer."""
 
     item: Item
+    promise: Promise[Answer[Result]]
     deadline: float  # monotonic seconds
     lane: str
     arrival: float = field(default_factory=monotonic)
-    future: Future[Answered] = field(default_factory=Future)
 
 
-class WaitingRoom(Generic[Item, Answered]):
+class WaitingRoom(Generic[Item, Result]):
     """Entries until a worker takes them. Not safe between threads."""
 
     def __init__(self, places: int, workers: int) -> None:
         self._places = places
-        self._entries = Lanes[Entry[Item, Answered]]()
+        self._entries = Lanes[Entry[Item, Result]]()
         self._pace = Pace(workers)
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class WaitingRoom(Generic[Item, Answered]):
     def check(self, deadline: float, lane: str, idle: bool) -> None:
         """Raise QueueFull or DeadlineUnreachable where an entry would not be let in; `idle` where a worker is free."""
         if len(self._entries) >= self._places and not self._entries.longer_than(lane):
-            raise self._full()
+            raise self.full()
         if idle and not self._entries:
             return  # only what is tried can show that the pace has become better
         expected_s = self._pace.answer_s(self._entries.ahead_of(lane))
@@ -47,25 +47,26 @@ class WaitingRoom(Generic[Item, Answered]):
                 f"an answer is expected in {1000 * expected_s:.0f} ms, later than the request can wait; try again later"
             )
 
-    def push(self, entry: Entry[Item, Answered]) -> None:
-        """Let an entry in that `check` lets in; where no place is free, the last of the longest lane loses its own."""
+    def push(self, entry: Entry[Item, Result]) -> Entry[Item, Result] | None:
+        """Let an entry in that `check` lets in; where no place is free, returns the one that loses its own for it."""
+        displaced = None
         if len(self._entries) >= self._places and (longest := self._entries.longer_than(entry.lane)):
             displaced = self._entries.take_back(longest)
-            if displaced.future.set_running_or_notify_cancel():
-                displaced.future.set_exception(self._full())
         self._entries.push(entry.lane, entry)
+        return displaced
 
-    def pop(self) -> Entry[Item, Answered]:
+    def pop(self) -> Entry[Item, Result]:
         """The next entry; raises StopIteration where none waits."""
         return self._entries.pop()
 
-    def discard(self, future: Future[Answered]) -> None:
-        """Remove the entry of a future that nobody waits for any more."""
-        self._entries.discard(lambda entry: entry.future is future)
+    def discard(self, promise: Promise[Answer[Result]]) -> None:
+        """Remove the entry of a promise that nobody waits for any more."""
+        self._entries.discard(lambda entry: entry.promise is promise)
 
     def learn(self, images: int, seconds: float) -> None:
         """Take in how long a worker took for a batch."""
         self._pace.learn(images, seconds)
 
-    def _full(self) -> QueueFull:
+    def full(self) -> QueueFull:
+        """What is said where no place is free."""
         return QueueFull(f"{self._places} images are waiting already; try again later")

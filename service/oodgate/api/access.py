@@ -3,7 +3,8 @@
 import asyncio
 import re
 from functools import cache
-from secrets import token_hex
+from random import Random
+from secrets import token_bytes
 from time import perf_counter
 
 import structlog
@@ -15,9 +16,11 @@ from oodgate.observability.metrics import Metrics
 
 REQUEST_ID = "X-Request-Id"
 _HEADER = REQUEST_ID.lower().encode()
-_ID_BYTES = 16
+_ID_BITS = 128
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+_ids = Random(token_bytes(32))  # noqa: S311 - ids have to be distinct, not secret, and the system's cost a call of it
 
 log = structlog.stdlib.get_logger("oodgate.access")
 
@@ -79,8 +82,13 @@ def choose_request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == _HEADER:
             offered: str = value.decode("latin-1")
-            return offered if is_plain(offered) else token_hex(_ID_BYTES)
-    return token_hex(_ID_BYTES)
+            return offered if is_plain(offered) else new_request_id()
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """A hexadecimal number that no other request has."""
+    return f"{_ids.getrandbits(_ID_BITS):0{_ID_BITS // 4}x}"
 
 
 def is_plain(offered: str) -> bool:

@@ -46,10 +46,9 @@ def _wanted(request: InferenceRequest) -> dict[str, bool]:
 
 
 def _columns(manifest: Manifest, verdicts: Sequence[Verdict]) -> dict[str, list[Any]]:
-    best = [int(verdict.probabilities.argmax()) for verdict in verdicts]
     return {
-        "class": [manifest.classes[index] for index in best],
-        "probability": [float(verdict.probabilities[index]) for verdict, index in zip(verdicts, best, strict=True)],
+        "class": [manifest.classes[verdict.predicted] for verdict in verdicts],
+        "probability": [float(verdict.probabilities[verdict.predicted]) for verdict in verdicts],
         "ood_score": [verdict.score for verdict in verdicts],
         "p_value": [verdict.p_value for verdict in verdicts],
         "accept": [verdict.accepted for verdict in verdicts],

@@ -4,7 +4,6 @@ https://github.com/kserve/open-inference-protocol; binary tensors as in Triton's
 """
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 
 from fastapi import APIRouter, Request
@@ -159,7 +158,7 @@ async def judge_all(predictor: Predictor, inference: Inference, request: Request
     """The verdicts, in order; raises the first error, when all have ended."""
     origin = origin_of(request, request.state.request_id, "many" if len(inference.pictures) > 1 else "one")
     work = [
-        predictor.judge(picture, replace(origin, prediction_id=f"{origin.prediction_id}/{position}", file=file))
+        predictor.judge(picture, origin._replace(prediction_id=f"{origin.prediction_id}/{position}", file=file))
         for position, (picture, file) in enumerate(zip(inference.pictures, inference.files, strict=True))
     ]
     results = await asyncio.gather(*work, return_exceptions=True)

@@ -27,7 +27,7 @@ class Keeping:
         )
         self._quarantine.start()
 
-    def offer(self, origin: Origin, verdict: Verdict, predicted: int, manifest: Manifest) -> None:
+    def offer(self, origin: Origin, verdict: Verdict, manifest: Manifest) -> None:
         """Keep the image's file if it has one, is of a kind that is kept, and there is a place for it."""
         if origin.file is None or (verdict.accepted and not self._accepted_share):
             return
@@ -38,8 +38,8 @@ class Keeping:
             decision="accept" if verdict.accepted else "reject",
             score=verdict.score,
             p_value=verdict.p_value,
-            predicted=manifest.classes[predicted],
-            probability=float(verdict.probabilities[predicted]),
+            predicted=manifest.classes[verdict.predicted],
+            probability=float(verdict.probabilities[verdict.predicted]),
             request_id=origin.prediction_id,
             client=origin.client or "",
         )

@@ -29,8 +29,8 @@ async def read_image(request: Request, settings: Settings) -> bytes:
     """The bytes of the one image of a request, sent as the body itself or as the multipart part `file`."""
     kind = media_type(header(request, b"content-type"))
     if kind == MULTIPART:
-        request = limited(request, settings.max_bytes + _MULTIPART_OVERHEAD_BYTES, settings.body_timeout_ms)
-        files = await _read_files(request, "file", 1)
+        request = limited(request, settings.max_bytes + _MULTIPART_OVERHEAD_BYTES)
+        files = await _read_files(request, "file", 1, settings.body_timeout_ms)
         check_file_type(files[0], settings)
         return await read_file(files[0], settings.max_bytes)
     check_type(kind, settings.content_types)
@@ -42,8 +42,8 @@ async def read_files(request: Request, settings: Settings) -> list[UploadFile]:
     kind = media_type(header(request, b"content-type"))
     if kind != MULTIPART:
         raise NotAnImageType(f"the content type is '{kind}', expected {MULTIPART} with parts named 'files'")
-    request = limited(request, settings.max_request_bytes, settings.body_timeout_ms)
-    return await _read_files(request, "files", settings.max_files)
+    request = limited(request, settings.max_request_bytes)
+    return await _read_files(request, "files", settings.max_files, settings.body_timeout_ms)
 
 
 async def read_file(file: UploadFile, max_bytes: int) -> bytes:
@@ -61,21 +61,17 @@ def check_file_type(file: UploadFile, settings: Settings) -> None:
     check_type(media_type(file.content_type or ""), settings.content_types, also=_UNSPECIFIC)
 
 
-def limited(request: Request, max_bytes: int, timeout_ms: float) -> Request:
+def limited(request: Request, max_bytes: int) -> Request:
     """The same request, whose body raises TooManyBytes beyond the limit, before reading it where its length says so.
 
-    It raises BodyTimeout where the body is not there in time, and ClientLeft.
+    It raises ClientLeft where the rest of the body will not come.
     """
     check_size(int(header(request, b"content-length") or 0), max_bytes)
-    received, end = 0, asyncio.get_running_loop().time() + timeout_ms / 1000
+    received = 0
 
     async def receive() -> Message:
         nonlocal received
-        try:
-            async with asyncio.timeout_at(end):
-                part = await request.receive()
-        except TimeoutError as error:
-            raise BodyTimeout(f"the body was not there within {timeout_ms:g} ms; send it faster, or less") from error
+        part = await request.receive()
         if part["type"] == "http.disconnect":
             raise ClientLeft("the client left while it was sending")
         received += len(part.get("body", b""))
@@ -86,12 +82,16 @@ def limited(request: Request, max_bytes: int, timeout_ms: float) -> Request:
 
 
 async def read_body(request: Request, max_bytes: int, timeout_ms: float) -> bytes:
-    """The whole body; raises as the body of a `limited` request does."""
-    receive, parts, more = limited(request, max_bytes, timeout_ms).receive, [], True
-    while more:
-        part = await receive()
-        parts.append(part.get("body", b""))
-        more = part.get("more_body", False)
+    """The whole body; raises BodyTimeout, or as the body of a `limited` request does."""
+    receive, parts, more = limited(request, max_bytes).receive, [], True
+    try:
+        async with asyncio.timeout(timeout_ms / 1000):
+            while more:
+                part = await receive()
+                parts.append(part.get("body", b""))
+                more = part.get("more_body", False)
+    except TimeoutError as error:
+        raise _too_late(timeout_ms) from error
     return b"".join(parts)
 
 
@@ -129,9 +129,12 @@ def not_empty(data: bytes) -> bytes:
     return data
 
 
-async def _read_files(request: Request, name: str, most: int) -> list[UploadFile]:
+async def _read_files(request: Request, name: str, most: int, timeout_ms: float) -> list[UploadFile]:
     try:
-        form = await request.form(max_files=most + 1, max_fields=most + 1)
+        async with asyncio.timeout(timeout_ms / 1000):
+            form = await request.form(max_files=most + 1, max_fields=most + 1)
+    except TimeoutError as error:
+        raise _too_late(timeout_ms) from error
     except (MultiPartException, HTTPException) as error:  # the second in its place where the framework stands around
         reason = error.message if isinstance(error, MultiPartException) else error.detail
         if "Too many files" in reason:
@@ -143,3 +146,7 @@ async def _read_files(request: Request, name: str, most: int) -> list[UploadFile
     if len(files) > most:
         raise TooManyFiles(f"the request has {len(files)} files, at most {most} are taken; split it")
     return files
+
+
+def _too_late(timeout_ms: float) -> BodyTimeout:
+    return BodyTimeout(f"the body was not there within {timeout_ms:g} ms; send it faster, or less")

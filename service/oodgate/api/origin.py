@@ -2,10 +2,9 @@
 
 import math
 import re
-from dataclasses import dataclass
 from hashlib import blake2b
 from secrets import token_bytes
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from starlette.requests import Request
 
@@ -20,8 +19,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _KEY = token_bytes(32)  # of this process alone: nobody finds the client to a hash by trying
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """What is known of an image before it is judged."""
 
     client: str | None = None  # a hash, as of `client_of`

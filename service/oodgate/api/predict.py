@@ -4,7 +4,6 @@ From top to bottom: the endpoints, then the steps that they name.
 """
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -105,7 +104,7 @@ async def answer_image(request: Request, models: Models, name: str, top_k: int) 
     origin = origin_of(request, request.state.request_id)
     models.ready(name).check_room(origin)
     data = await read_image(request, models.settings)
-    origin = replace(origin, file=data)
+    origin = origin._replace(file=data)
     with models.lease(name) as predictor:
         judged = await unless_client_leaves(request, predictor.judge(file_picture(data, models.settings), origin))
     document = render.prediction(judged, predictor.gate, top_k, request.state.request_id)
@@ -118,7 +117,7 @@ async def answer_batch(request: Request, models: Models, name: str, top_k: int) 
     origin = origin_of(request, request.state.request_id, "many")
     models.ready(name)
     files = await read_files(request, models.settings)
-    origins = [replace(origin, prediction_id=f"{origin.prediction_id}/{position}") for position in range(len(files))]
+    origins = [origin._replace(prediction_id=f"{origin.prediction_id}/{position}") for position in range(len(files))]
     with models.lease(name) as predictor:
         work = asyncio.gather(
             *(predict_file(models, predictor, file, top_k, origin) for file, origin in zip(files, origins, strict=True))
@@ -132,7 +131,7 @@ async def predict_file(models: Models, predictor: Predictor, file: UploadFile, t
     try:
         check_file_type(file, models.settings)
         data = await read_file(file, models.settings.max_bytes)
-        judged = await predictor.judge(file_picture(data, models.settings), replace(origin, file=data))
+        judged = await predictor.judge(file_picture(data, models.settings), origin._replace(file=data))
         return render.prediction(judged, predictor.gate, top_k, origin.prediction_id)
     except RequestError as error:
         models.metrics.refused.labels(error.code).inc()

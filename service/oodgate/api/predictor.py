@@ -6,14 +6,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, perf_counter
+from typing import Self
 
 import structlog
 
+from oodgate.answers import Answer, keep_on_loop
 from oodgate.api.facilities import Facilities
 from oodgate.api.judging import Judge, Judgement, OpenPicture
 from oodgate.api.model_drift import ModelDrift
 from oodgate.api.origin import NOWHERE, Origin
-from oodgate.batching import Answer, Batcher, BatchLimits
+from oodgate.batching import Batcher, BatchLimits
 from oodgate.errors import DeadlinePassed
 from oodgate.gate import Gate, Verdict
 from oodgate.model import use_threads
@@ -76,11 +78,11 @@ class Predictor:
         return False
 
     @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> Iterator[Self]:
         """Keep the model until the end of a request."""
         self._users += 1
         try:
-            yield
+            yield self
         finally:
             self._users -= 1
             if not self._users:
@@ -118,12 +120,14 @@ class Predictor:
         return min(origin.patience_ms, self._settings.deadline_ms)
 
     async def _answer(self, open_picture: OpenPicture, lane: str, patience_ms: float) -> Answer[Judgement]:
-        deadline = monotonic() + patience_ms / 1000
-        waiting = asyncio.wrap_future(self._batcher.submit(open_picture, deadline, lane))
-        expiry = asyncio.get_running_loop().call_later(patience_ms / 1000, waiting.cancel)
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Answer[Judgement]] = loop.create_future()
+        self._batcher.submit(open_picture, waiting, monotonic() + patience_ms / 1000, lane)
+        expiry = loop.call_later(patience_ms / 1000, waiting.cancel)
         try:
             return await waiting
         except asyncio.CancelledError:
+            self._batcher.withdraw(waiting)
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise  # it is the request that is given up
@@ -134,16 +138,15 @@ class Predictor:
     def _take_note(self, answer: Answer[Judgement], origin: Origin) -> None:
         """Let metrics, drift alarm and quarantine know of an image that was judged."""
         verdict, manifest = answer.result.verdict, self.gate.manifest
-        predicted = int(verdict.probabilities.argmax())
-        name = manifest.classes[predicted]
+        name = manifest.classes[verdict.predicted]
         self._own_metrics.count(name, decision(verdict), verdict.score, verdict.p_value, verdict.clamped)
         stages = {"queue": answer.queue_ms, "decode": answer.result.decode_ms}
         stages |= {"forward": verdict.forward_ms, "score": verdict.score_ms}
         for stage, duration_ms in stages.items():
             self._facilities.metrics.stages[stage].observe(duration_ms / 1000)
-        self.drift.alarm.update(not verdict.accepted, predicted, origin.client)
+        self.drift.alarm.update(not verdict.accepted, verdict.predicted, origin.client)
         if self._facilities.keeping:
-            self._facilities.keeping.offer(origin, verdict, predicted, manifest)
+            self._facilities.keeping.offer(origin, verdict, manifest)
 
 
 def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) -> Batcher[OpenPicture, Judgement]:
@@ -152,6 +155,7 @@ def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) ->
     return Batcher(
         Judge(gate, facilities.openers_of(tuning.workers), on_forward=metrics.batch_size.observe).judge,
         BatchLimits(tuning.max_batch, settings.max_wait_ms / 1000, settings.max_queue, tuning.workers),
+        keep_on_loop,
         on_start=partial(gate.model.enter_worker, fused=tuning.fused),
         on_share=lambda alone: use_threads(tuning.lone_threads if alone else tuning.threads),
         on_failure=lambda error: log.error("a batch failed", exc_info=error),

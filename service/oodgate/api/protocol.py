@@ -19,7 +19,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """
 
     _waiting = 0  # bytes since anything was handed on
-    _too_large = False
+    _too_large = _in_head = False
     _expiry: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -35,13 +35,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request has come."""
         super().on_message_begin()
-        if self._expiry is None:
-            self._expect_head()
+        self._in_head = True
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; whatever is not finished by now waits in the parser, and must not grow without end."""
         self._waiting += len(data)
         super().data_received(data)
+        if self._in_head and self._expiry is None:  # the usual head comes whole, and needs no clock
+            self._expect_head()
         if self._waiting > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._too_large = True
             self.send_400_response("")
@@ -60,6 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expiry = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
 
     def _head_came(self) -> None:
+        self._in_head = False
         if self._expiry:
             self._expiry.cancel()
             self._expiry = None

@@ -2,8 +2,6 @@
 
 from dataclasses import asdict
 
-import numpy as np
-
 from oodgate.api.predictor import Judged, Predictor, decision
 from oodgate.bundle import Manifest
 from oodgate.gate import Gate
@@ -15,7 +13,7 @@ Document = dict[str, object]
 def prediction(judged: Judged, gate: Gate, top_k: int, prediction_id: str) -> Document:
     """What the client reads about one image: the `top_k` most probable classes, the decision and why, the timing."""
     verdict, scorer = judged.verdict, gate.calibration.scorer
-    best = np.argsort(-verdict.probabilities, kind="stable")[:top_k].tolist()
+    best = verdict.ranking[:top_k].tolist()
     return {
         "id": prediction_id,
         "model": {"name": gate.manifest.name, "version": gate.manifest.version},

@@ -6,8 +6,7 @@ its answer.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -81,12 +80,9 @@ class Repository:
         for predictor in self._predictors():
             self.hangs |= not predictor.check_forward()
 
-    @contextmanager
-    def lease(self, name: str, version: str | None = None) -> Iterator[Predictor]:
+    def lease(self, name: str, version: str | None = None) -> AbstractContextManager[Predictor]:
         """The model for one request, which keeps it until it is done; raises as `ready` does."""
-        predictor = self.ready(name, version)
-        with predictor.in_use():
-            yield predictor
+        return self.ready(name, version).in_use()
 
     async def load(self, name: str) -> Entry:
         """Serve what lies in the model's folder now; returns when what it replaces has ended.

@@ -3,13 +3,17 @@
 Tracebacks come without local variables: those of a request hold the client's image and headers.
 """
 
+import asyncio
 import logging
 import sys
+from io import BufferedWriter
 from typing import Any, Literal
 
 import orjson
 import structlog
 from structlog.typing import Processor
+
+_BUFFER_BYTES = 2**20  # more than the lines of one round, so that none is torn
 
 
 def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -> None:
@@ -23,20 +27,45 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
     # The service's own records do not pass through the standard library, which costs as much as a request does.
     structlog.configure(
         processors=[*shared, *(_text() if console else _lines(orjson.dumps))],
-        logger_factory=(
-            structlog.WriteLoggerFactory(_standard_error("w"))
-            if console
-            else structlog.BytesLoggerFactory(_standard_error("wb"))
-        ),
+        logger_factory=(structlog.WriteLoggerFactory(_standard_error("w")) if console else LineLogger),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     _configure_others([*shared], _text() if console else _lines(_to_text), level)
 
 
-def _standard_error(mode: str) -> Any:
+class LineLogger:
+    """Writes lines to standard error: those of the event loop together at the end of its round, others at once.
+
+    A system call for each line would cost a request more than all of its metrics.
+    """
+
+    def __init__(self, *_: Any) -> None:
+        self._file: BufferedWriter = _standard_error("wb", _BUFFER_BYTES)
+        self._flushed_by: asyncio.AbstractEventLoop | None = None
+
+    def msg(self, line: bytes) -> None:
+        """Write one line."""
+        self._file.write(line + b"\n")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._file.flush()
+            return
+        if self._flushed_by is not loop:
+            self._flushed_by = loop
+            loop.call_soon(self._flush)
+
+    debug = info = warning = error = critical = msg
+
+    def _flush(self) -> None:
+        self._flushed_by = None
+        self._file.flush()
+
+
+def _standard_error(mode: str, buffering: int = -1) -> Any:
     # Loggers keep their file for ever, and who calls a command from Python may have replaced and closed sys.stderr.
-    return open(2, mode, closefd=False)
+    return open(2, mode, buffering, closefd=False)
 
 
 def _text() -> list[Processor]:

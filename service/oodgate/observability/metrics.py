@@ -97,7 +97,8 @@ class ModelMetrics:
         self._decided_of_class(predicted, decision).inc()
         self._score.observe(score)
         self._p_value.observe(p_value)
-        self._clamped.inc(clamped)
+        if clamped:
+            self._clamped.inc()
 
     def watch(self, worker_up: Callable[[], float], queue_depth: Callable[[], float]) -> None:
         """Read these whenever the metrics are scraped."""

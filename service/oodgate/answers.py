@@ -1,0 +1,51 @@
+"""Answers on their way from a worker to those who wait for them, batch by batch."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from oodgate.errors import RequestError
+
+Result = TypeVar("Result")
+_Kept = TypeVar("_Kept", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Result]):
+    """A result, and how long its item waited for a worker."""
+
+    result: Result
+    queue_ms: float
+
+
+class Promise(Protocol[_Kept]):
+    """Where an answer is awaited: a future, of an event loop or of threads."""
+
+    def done(self) -> bool: ...  # noqa: D102
+    def set_result(self, result: _Kept, /) -> None: ...  # noqa: D102
+    def set_exception(self, exception: BaseException, /) -> None: ...  # noqa: D102
+
+
+Kept = tuple[Promise[Answer[Result]], Answer[Result] | RequestError]
+"""A promise, and what keeps it."""
+
+
+def keep(answers: Sequence[Kept[Result]]) -> None:
+    """Keep promises, but for those that are kept already or that nobody waits for any more."""
+    for promise, answer in answers:
+        if promise.done():
+            continue
+        if isinstance(answer, RequestError):
+            promise.set_exception(answer)
+        else:
+            promise.set_result(answer)
+
+
+def keep_on_loop(answers: Sequence[Kept[Result]]) -> None:
+    """Keep promises of an event loop from another thread, all in one step of the loop: to wake it is what costs."""
+    if answers:
+        loop = cast("asyncio.Future[Any]", answers[0][0]).get_loop()
+        with suppress(RuntimeError):  # it is closed, and nobody waits
+            loop.call_soon_threadsafe(keep, answers)
