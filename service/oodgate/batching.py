@@ -110,7 +110,7 @@ class Batcher(Generic[Item, Result]):
         """Answer everybody, those too whose batch a worker has been at for ever; nothing is taken from now on."""
         error = NotReady("the forward hangs and the service ends; send the request to another instance")
         with self._changed:
-            at_work = [entry for _, batch in self._at_work.values() for entry in batch]
+            at_work = [entry for _, batch in tuple(self._at_work.values()) for entry in batch]
         self._refuse(at_work, error)
         self._end()
 
