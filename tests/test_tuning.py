@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 
 from conftest import tiny_bundle
 from oodgate.model import Model
-from oodgate.tuning import Tuning, available_cores, measure, most_workers, smallest_good, tuned
+from oodgate.tuning import Tuning, available_cores, fastest, measure, most_workers, smallest_good, tuned
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,26 @@ def test_the_smallest_batch_that_is_nearly_as_fast_is_taken(rates: dict[int, flo
 )
 def test_more_workers_are_taken_unless_fewer_are_clearly_faster(rates: dict[int, float], workers: int) -> None:
     assert most_workers(rates) == workers
+
+
+@pytest.mark.parametrize(
+    ("rates", "chosen"),
+    [
+        ([{1: 10.0, 4: 40.0}, {1: 10.4, 4: 42.0}], "none"),
+        ([{1: 10.0, 4: 40.0}, {1: 20.0, 4: 40.0}], "openvino"),
+        ([{1: 10.0, 4: 40.0}, {1: 10.0, 4: 60.0}], "openvino"),
+        ([{1: 10.0, 4: 40.0}, {1: 2.0, 4: 60.0}], "none"),
+    ],
+)
+def test_what_accelerates_one_image_or_many_clearly_is_taken(rates: list[dict[int, float]], chosen: str) -> None:
+    tunings = [Tuning(images_per_s=rates[0]), Tuning(acceleration="openvino", images_per_s=rates[1])]
+    assert fastest(tunings).acceleration == chosen
+
+
+def test_a_lone_forward_runs_on_a_copy_only_where_there_is_one() -> None:
+    arranged = Tuning(threads=1, lone_threads=2, acceleration="openvino", lone_accelerated=True)
+    assert (arranged.shared, arranged.alone) == ((1, True), (2, True))
+    assert replace(arranged, acceleration="none").alone == (2, False)
 
 
 def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> None:

@@ -18,7 +18,6 @@ from oodgate.api.origin import NOWHERE, Origin
 from oodgate.batching import Batcher, BatchLimits
 from oodgate.errors import DeadlinePassed
 from oodgate.gate import Gate, Verdict
-from oodgate.model import use_threads
 from oodgate.observability.metrics import ModelMetrics
 
 _ABANDON_AFTER_S = 1.0
@@ -156,8 +155,8 @@ def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) ->
         Judge(gate, facilities.openers_of(tuning.workers), on_forward=metrics.batch_size.observe).judge,
         BatchLimits(tuning.max_batch, settings.max_wait_ms / 1000, settings.max_queue, tuning.workers),
         keep_on_loop,
-        on_start=partial(gate.model.enter_worker, fused=tuning.fused),
-        on_share=lambda alone: use_threads(tuning.lone_threads if alone else tuning.threads),
+        on_start=partial(gate.model.enter_worker, tuning.accelerated),
+        on_share=lambda alone: gate.model.adapt(*(tuning.alone if alone else tuning.shared)),
         on_failure=lambda error: log.error("a batch failed", exc_info=error),
         on_death=lambda error: log.critical("the worker ended", exc_info=error),
     )

@@ -79,7 +79,9 @@ def limit(found: Limit) -> Table:
     table = numbers_table("alone", "how", "images/s", caption=f"limit on {found.device}")
     table.add_row("decode", f"{found.decode_threads} threads", _number(found.decode_per_s, 1))
     threads = f" x {best.threads} threads" if best.threads else " at a time"
-    how = f"batch {best.batch}, {best.forwards}{threads}{', fused' if best.fused else ''}"
+    how = (
+        f"batch {best.batch}, {best.forwards}{threads}{'' if best.acceleration == 'none' else f', {best.acceleration}'}"
+    )
     table.add_row("forward", how, _number(best.images_per_s, 1))
     table.add_row("both", "", _number(found.images_per_s, 1))
     return table
