@@ -16,7 +16,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.mark.parametrize(
     ("rates", "size"),
-    [({1: 10.0}, 1), ({1: 10.0, 2: 11.0}, 2), ({1: 10.0, 2: 10.4}, 1), ({1: 5.0, 2: 9.0, 4: 9.9, 8: 10.0}, 4)],
+    [({1: 10.0}, 1), ({1: 10.0, 2: 11.2}, 2), ({1: 10.0, 2: 10.4}, 1), ({1: 5.0, 2: 8.5, 4: 9.4, 8: 10.0}, 4)],
 )
 def test_the_smallest_batch_that_is_nearly_as_fast_is_taken(rates: dict[int, float], size: int) -> None:
     assert smallest_good(rates) == size

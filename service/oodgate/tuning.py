@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from math import sqrt
 from pathlib import Path
 from time import perf_counter
 
@@ -22,7 +23,7 @@ from oodgate.model import Model
 from oodgate.settings import Acceleration
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-GOOD_ENOUGH = 0.95
+GOOD_ENOUGH = 0.9
 """The smallest batch with this share of the highest rate is taken: a larger one only makes images wait."""
 
 _CPU_SIZES = SIZES[:6]
@@ -119,7 +120,7 @@ def fastest(tunings: Sequence[Tuning]) -> Tuning:
     """The one that is best at one image and at many, but the first, which costs least, unless it is clearly slower."""
 
     def merit(tuning: Tuning) -> float:
-        return (tuning.images_per_s[1] * tuning.rate) ** 0.5
+        return sqrt(tuning.images_per_s[1] * tuning.rate)
 
     best = max(tunings, key=merit)
     return best if merit(best) > _ACCELERATION_PAYS * merit(tunings[0]) else tunings[0]

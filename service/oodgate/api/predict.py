@@ -101,7 +101,7 @@ async def predict_batch_with_model(
 
 async def answer_image(request: Request, models: Models, name: str, top_k: int) -> Response:
     """The prediction of the one image of a request."""
-    origin = origin_of(request, request.state.request_id)
+    origin = origin_of(request.scope, request.state.request_id)
     models.ready(name).check_room(origin)
     data = await read_image(request, models.settings)
     origin = origin._replace(file=data)
@@ -114,7 +114,7 @@ async def answer_image(request: Request, models: Models, name: str, top_k: int) 
 
 async def answer_batch(request: Request, models: Models, name: str, top_k: int) -> Response:
     """The predictions or problems of the files of a request, in order; one version of the model answers all."""
-    origin = origin_of(request, request.state.request_id, "many")
+    origin = origin_of(request.scope, request.state.request_id, "many")
     models.ready(name)
     files = await read_files(request, models.settings)
     origins = [origin._replace(prediction_id=f"{origin.prediction_id}/{position}") for position in range(len(files))]

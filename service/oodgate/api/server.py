@@ -11,12 +11,11 @@ from time import monotonic
 from types import FrameType
 
 import uvicorn
-from starlette.types import ASGIApp
 
-from oodgate.api.app import create_metrics, create_service
+from oodgate.api.app import Service, create_metrics, create_service
 from oodgate.api.key_ring import KeyRing
 from oodgate.api.listening import cannot_listen, check_certificate, listen
-from oodgate.api.protocol import BoundedProtocol
+from oodgate.api.protocol import ServiceProtocol
 from oodgate.api.repository import Repository
 from oodgate.model import use_threads
 from oodgate.observability.logs import configure_logs
@@ -45,7 +44,8 @@ class DrainingServer(uvicorn.Server):
         """Listen; what comes by the socket for operators is drained with all the rest."""
         await super().startup(sockets)
         if self._admin_socket:
-            protocol = partial(BoundedProtocol, self.config, self.server_state, self.lifespan.state)
+            made = self.config.http_protocol_class
+            protocol = partial(made, self.config, self.server_state, self.lifespan.state)  # type: ignore[call-arg]
             create_server = asyncio.get_running_loop().create_server
             self.servers.append(await create_server(protocol, sock=self._admin_socket, ssl=self.config.ssl))
 
@@ -55,9 +55,11 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter) or monotonic() >= self._stop_at or self._repository.hangs
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, wait for the work in flight, then end the threads; uvicorn forgets them when it is forced."""
+        """Stop listening, wait for the work in flight, then end the threads; uvicorn forgets both when it is forced."""
         await super().shutdown(sockets)
         if self.force_exit:
+            for task in tuple(self.server_state.tasks):
+                task.cancel()
             await self.lifespan.shutdown()
 
 
@@ -78,14 +80,14 @@ def serve(settings: Settings) -> None:
     leave_abandoned_forward(repository)
 
 
-def server_config(service: ASGIApp, settings: Settings) -> uvicorn.Config:
+def server_config(service: Service, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves."""
     return uvicorn.Config(
-        service,
+        service.app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=BoundedProtocol,
+        http=partial(ServiceProtocol, lane=service.lane),  # type: ignore[arg-type]  # it is only called
         ws="none",
         lifespan="on",
         log_config=None,

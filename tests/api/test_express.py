@@ -6,7 +6,7 @@ import pytest
 
 from conftest import encoded, random_picture
 from contract import predict, read_prediction, serving
-from oodgate.api.shortcut import plain_top_k
+from oodgate.api.express import plain_top_k
 
 PNG = encoded(random_picture(0))
 
@@ -27,7 +27,7 @@ PNG = encoded(random_picture(0))
     ],
 )
 def test_only_plain_requests_take_it(method: str, path: str, query: bytes, expected: int | None) -> None:
-    scope = {"type": "http", "method": method, "path": path, "query_string": query}
+    scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": []}
     assert plain_top_k(scope) == expected
 
 
