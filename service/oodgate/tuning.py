@@ -8,18 +8,17 @@ another down.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from pathlib import Path
-from time import perf_counter
 
 import structlog
 import torch
 
 from oodgate.acceleration import ACCELERATIONS
 from oodgate.model import Model
+from oodgate.rates import Way, measure_rates
 from oodgate.settings import Acceleration
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -27,10 +26,6 @@ GOOD_ENOUGH = 0.9
 """The smallest batch with this share of the highest rate is taken: a larger one only makes images wait."""
 
 _CPU_SIZES = SIZES[:6]
-_GIVE_UP_BELOW = 0.8  # of the highest rate: larger batches will not be faster again
-_LONGEST_FORWARD_S = 0.5
-_TURN_S, _TURNS, _MOST_FORWARDS = 0.02, 3, 100
-_BUDGET_S = 2.0  # of one arrangement: on a busy machine the sizes that were reached have to do
 _CUDA_WORKERS = 3  # while one opens pictures, two overlap copies and forwards on their streams
 _WORKERS_PAY = 0.85
 _ACCELERATION_PAYS = 1.1  # times as fast as without; copies cost memory
@@ -103,17 +98,15 @@ def measure(
 ) -> Tuning:
     """Time the network in every arrangement; some seconds for a small one."""
     if model.device.type == "cuda":
-        rates = measure_rates(model, crop, _CUDA_WORKERS, 0, SIZES)
-        return Tuning(_CUDA_WORKERS, 0, 0, smallest_good(rates), images_per_s=rates)
+        way = Way(_CUDA_WORKERS, 0)
+        return _tuning(way, measure_rates(model, crop, [way], SIZES)[way])
     cores = available_cores()
-    found = {
-        workers: measure_rates(model, crop, workers, cores // workers, _CPU_SIZES)
-        for workers in (2**power for power in range(cores.bit_length()))
-    }
-    workers = most_workers({count: max(rates.values()) for count, rates in found.items()})
-    plain = Tuning(workers, cores // workers, images_per_s=found[workers])
-    best = fastest([plain, *_accelerated(model, crop, plain, accelerations)])
-    return _with_lone_forward(model, crop, replace(best, max_batch=smallest_good(best.images_per_s)))
+    ways = [Way(workers, cores // workers) for workers in (2**power for power in range(cores.bit_length()))]
+    rates = measure_rates(model, crop, ways, _CPU_SIZES[::2])
+    plain = Way(workers := most_workers({way.workers: max(rates[way].values()) for way in ways}), cores // workers)
+    rates = measure_rates(model, crop, [plain, *(plain._replace(acceleration=a) for a in accelerations)], _CPU_SIZES)
+    best = fastest([_tuning(way, found) for way, found in rates.items()])
+    return _with_lone_forward(model, crop, best)
 
 
 def fastest(tunings: Sequence[Tuning]) -> Tuning:
@@ -126,48 +119,16 @@ def fastest(tunings: Sequence[Tuning]) -> Tuning:
     return best if merit(best) > _ACCELERATION_PAYS * merit(tunings[0]) else tunings[0]
 
 
-def _accelerated(
-    model: Model, crop: tuple[int, int], plain: Tuning, accelerations: Sequence[Acceleration]
-) -> Iterator[Tuning]:
-    for acceleration in accelerations:
-        if model.accelerate(acceleration, plain.workers, plain.threads):
-            rates = measure_rates(model, crop, plain.workers, plain.threads, _CPU_SIZES, accelerated=True)
-            yield replace(plain, acceleration=acceleration, images_per_s=rates)
+def _tuning(way: Way, rates: dict[int, float]) -> Tuning:
+    return Tuning(way.workers, way.threads, way.threads, smallest_good(rates), way.acceleration, False, rates)
 
 
 def _with_lone_forward(model: Model, crop: tuple[int, int], tuning: Tuning) -> Tuning:
     """How one image runs fastest while nothing else does."""
-    rates = {(threads, False): measure_rates(model, crop, 1, threads, [1])[1] for threads in {1, available_cores()}}
-    if model.accelerate(tuning.acceleration, tuning.workers, tuning.threads):
-        rates[tuning.threads, True] = measure_rates(model, crop, 1, tuning.threads, [1], accelerated=True)[1]
-    threads, accelerated = max(rates, key=lambda way: rates[way])
-    return replace(tuning, lone_threads=threads, lone_accelerated=accelerated)
-
-
-def measure_rates(
-    model: Model,
-    crop: tuple[int, int],
-    workers: int,
-    threads: int,
-    sizes: Sequence[int],
-    accelerated: bool = False,
-) -> dict[int, float]:
-    """Images per second by size of a batch, up to where larger ones are slower."""
-    rates: dict[int, float] = {}
-    end = perf_counter() + _BUDGET_S
-
-    def enter() -> None:
-        model.enter_worker(accelerated)
-        model.adapt(threads, accelerated)
-
-    with ThreadPoolExecutor(workers, initializer=enter) as pool:
-        for size in sizes:
-            seconds = _seconds_of_forward(pool, workers, model, torch.zeros(size, *crop, 3, dtype=torch.uint8))
-            rates[size] = workers * size / seconds
-            slower = rates[size] < _GIVE_UP_BELOW * max(rates.values())
-            if slower or seconds > _LONGEST_FORWARD_S or perf_counter() > end:
-                break
-    return rates
+    ways = {Way(1, 1), Way(1, available_cores()), Way(1, tuning.threads, tuning.acceleration)}
+    rates = measure_rates(model, crop, list(ways), [1])
+    way = max(rates, key=lambda way: rates[way][1])
+    return replace(tuning, lone_threads=way.threads, lone_accelerated=way.acceleration != "none")
 
 
 def smallest_good(rates: dict[int, float]) -> int:
@@ -183,25 +144,6 @@ def most_workers(rates: dict[int, float]) -> int:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _seconds_of_forward(pool: ThreadPoolExecutor, workers: int, model: Model, pixels: torch.Tensor) -> float:
-    """Of one forward while all workers run, the fastest of some turns; a turn is long enough to be timed."""
-
-    def forwards(count: int) -> None:
-        for _ in range(count):
-            model.run(pixels)
-        model.synchronize()
-
-    def turn(count: int) -> float:
-        start = perf_counter()
-        for done in [pool.submit(forwards, count) for _ in range(workers)]:
-            done.result()
-        return (perf_counter() - start) / count
-
-    turn(2)  # warms up
-    count = max(1, min(_MOST_FORWARDS, round(_TURN_S / turn(1))))
-    return min(turn(count) for _ in range(_TURNS))
 
 
 def _identity(model: Model, network_hash: str, accelerations: Sequence[Acceleration]) -> str:
