@@ -20,6 +20,10 @@ _TURN_S, _TURNS, _MOST_FORWARDS = 0.02, 4, 100
 _BUDGET_S = 1.0  # of one way: on a busy machine the sizes that were reached have to do
 
 
+Work = Callable[[Tensor], object]
+"""Takes uint8 pixels (N, H, W, 3)."""
+
+
 class Way(NamedTuple):
     """So many forwards at the same time, each with so many threads, where 0 leaves it to torch."""
 
@@ -29,12 +33,15 @@ class Way(NamedTuple):
 
 
 def measure_rates(
-    model: Model, crop: tuple[int, int], ways: Sequence[Way], sizes: Sequence[int]
+    model: Model, work: Work, crop: tuple[int, int], ways: Sequence[Way], sizes: Sequence[int]
 ) -> dict[Way, dict[int, float]]:
-    """Images per second by size of a batch, up to where larger ones gain nothing; without what cannot be accelerated."""
+    """Images per second by size of a batch, up to where larger ones gain nothing.
+
+    `work` runs the model on pixels and does what else each batch costs. Ways that cannot be accelerated are left out.
+    """
     rates: dict[Way, dict[int, float]] = {}
     with ExitStack() as running:
-        teams = {way: running.enter_context(team) for way in ways if (team := team_for(model, way))}
+        teams = {way: running.enter_context(team) for way in ways if (team := team_for(model, work, way))}
         end = perf_counter() + _BUDGET_S * len(teams)
         for size in sizes:
             pixels = torch.zeros(size, *crop, 3, dtype=torch.uint8)
@@ -48,18 +55,18 @@ def measure_rates(
     return rates
 
 
-def team_for(model: Model, way: Way) -> "Team | None":
+def team_for(model: Model, work: Work, way: Way) -> "Team | None":
     """Threads that run the network in this way; None where it cannot be accelerated so."""
     plain = way.acceleration == "none"
-    return Team(model, way) if plain or model.accelerate(way.acceleration, way.workers, way.threads) else None
+    return Team(model, work, way) if plain or model.accelerate(way.acceleration, way.workers, way.threads) else None
 
 
 class Team:
     """Threads that run the network at the same time, all in one way."""
 
-    def __init__(self, model: Model, way: Way) -> None:
+    def __init__(self, model: Model, work: Work, way: Way) -> None:
         """After `Model.accelerate`, where the way is accelerated."""
-        self._model, self._way = model, way
+        self._model, self._work, self._way = model, work, way
         self._start = Barrier(way.workers)
         self._pool = ThreadPoolExecutor(way.workers, initializer=self._enter)
         self._all(lambda: None)  # every thread takes its copy before another team's are made
@@ -75,7 +82,7 @@ class Team:
 
         def forwards() -> None:
             for _ in range(count):
-                self._model.run(pixels)
+                self._work(pixels)
             self._model.synchronize()
 
         start = perf_counter()

@@ -18,7 +18,7 @@ import torch
 
 from oodgate.acceleration import ACCELERATIONS
 from oodgate.model import Model
-from oodgate.rates import Way, measure_rates
+from oodgate.rates import Way, Work, measure_rates
 from oodgate.settings import Acceleration
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -68,6 +68,7 @@ class Tuning:
 
 def tuned(
     model: Model,
+    work: Work,
     crop: tuple[int, int],
     network_hash: str,
     folder: Path | None,
@@ -77,7 +78,7 @@ def tuned(
     path = None if folder is None else folder / f"tuning-{_identity(model, network_hash, accelerations)}.json"
     if path and (known := _read(path)):
         return known
-    found = measure(model, crop, accelerations)
+    found = measure(model, work, crop, accelerations)
     if path:
         _remember(path, found)
     return found
@@ -94,19 +95,21 @@ def _remember(path: Path, found: Tuning) -> None:
 
 
 def measure(
-    model: Model, crop: tuple[int, int], accelerations: Sequence[Acceleration] = tuple(ACCELERATIONS)
+    model: Model, work: Work, crop: tuple[int, int], accelerations: Sequence[Acceleration] = tuple(ACCELERATIONS)
 ) -> Tuning:
-    """Time the network in every arrangement; some seconds for a small one."""
+    """Time every arrangement of the work that the model's batches are; some seconds for a small network."""
     if model.device.type == "cuda":
         way = Way(_CUDA_WORKERS, 0)
-        return _tuning(way, measure_rates(model, crop, [way], SIZES)[way])
+        return _tuning(way, measure_rates(model, work, crop, [way], SIZES)[way])
     cores = available_cores()
     ways = [Way(workers, cores // workers) for workers in (2**power for power in range(cores.bit_length()))]
-    rates = measure_rates(model, crop, ways, _CPU_SIZES[::2])
+    rates = measure_rates(model, work, crop, ways, _CPU_SIZES[::2])
     plain = Way(workers := most_workers({way.workers: max(rates[way].values()) for way in ways}), cores // workers)
-    rates = measure_rates(model, crop, [plain, *(plain._replace(acceleration=a) for a in accelerations)], _CPU_SIZES)
+    rates = measure_rates(
+        model, work, crop, [plain, *(plain._replace(acceleration=a) for a in accelerations)], _CPU_SIZES
+    )
     best = fastest([_tuning(way, found) for way, found in rates.items()])
-    return _with_lone_forward(model, crop, best)
+    return _with_lone_forward(model, work, crop, best)
 
 
 def fastest(tunings: Sequence[Tuning]) -> Tuning:
@@ -123,10 +126,10 @@ def _tuning(way: Way, rates: dict[int, float]) -> Tuning:
     return Tuning(way.workers, way.threads, way.threads, smallest_good(rates), way.acceleration, False, rates)
 
 
-def _with_lone_forward(model: Model, crop: tuple[int, int], tuning: Tuning) -> Tuning:
+def _with_lone_forward(model: Model, work: Work, crop: tuple[int, int], tuning: Tuning) -> Tuning:
     """How one image runs fastest while nothing else does."""
     ways = {Way(1, 1), Way(1, available_cores()), Way(1, tuning.threads, tuning.acceleration)}
-    rates = measure_rates(model, crop, list(ways), [1])
+    rates = measure_rates(model, work, crop, list(ways), [1])
     way = max(rates, key=lambda way: rates[way][1])
     return replace(tuning, lone_threads=way.threads, lone_accelerated=way.acceleration != "none")
 

@@ -89,7 +89,8 @@ def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
     if settings.max_batch:
         return _as_told(gate, settings)
     wanted = tuple(ACCELERATIONS) if settings.acceleration == "auto" else (settings.acceleration,)
-    found = tuned(gate.model, bundle.manifest.preprocessing.crop, bundle.network_hash, settings.state_dir, wanted)
+    crop = bundle.manifest.preprocessing.crop
+    found = tuned(gate.model, gate.score, crop, bundle.network_hash, settings.state_dir, wanted)
     log.info(
         "measured",
         model=bundle.manifest.name,
