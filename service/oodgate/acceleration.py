@@ -37,25 +37,21 @@ def fuse(network: torch.jit.ScriptModule, preprocessing: Preprocessing) -> Copie
 
 
 def compile_for_cpu(network: torch.jit.ScriptModule, preprocessing: Preprocessing) -> Copies:
-    """One network compiled by OpenVINO, and a request to it for each thread; raises ImportError where it is absent."""
+    """Copies compiled by OpenVINO; raises ImportError where it is absent."""
     import openvino
 
     converted, core = _converted(network, preprocessing), openvino.Core()
 
-    def copies(workers: int, threads: int) -> list[Copy]:
-        compiled = core.compile_model(
-            converted,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "f32",  # its own choice is bfloat16 where the processor has it
-                "NUM_STREAMS": workers,
-                "INFERENCE_NUM_THREADS": workers * threads,
-                "ENABLE_CPU_PINNING": False,  # it would hold on to cores that others may be given
-            },
-        )
-        return [_asking(compiled.create_infer_request()) for _ in range(workers)]
+    def copy(threads: int) -> Copy:
+        wishes = {
+            "INFERENCE_PRECISION_HINT": "f32",  # its own choice is bfloat16 where the processor has it
+            "NUM_STREAMS": 0,  # in the thread that asks: a core would idle while work goes from thread to thread
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # it would hold on to cores that others may be given
+        }
+        return _asking(core.compile_model(converted, "CPU", wishes).create_infer_request())
 
-    return copies
+    return lambda workers, threads: [copy(threads) for _ in range(workers)]
 
 
 ACCELERATIONS: dict[Acceleration, Callable[[torch.jit.ScriptModule, Preprocessing], Copies]] = {

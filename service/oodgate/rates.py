@@ -16,7 +16,7 @@ from oodgate.settings import Acceleration
 _GAIN = 1.05  # of one size over all smaller ones: without it, larger batches only make images wait
 _LONGEST_FORWARD_S = 0.5
 _LONGEST_WAIT_S = 60.0  # of a thread for the others of its team
-_TURN_S, _TURNS, _MOST_FORWARDS = 0.02, 4, 100
+_TURN_S, _TURNS, _MOST_FORWARDS = 0.04, 4, 200
 _BUDGET_S = 1.0  # of one way: on a busy machine the sizes that were reached have to do
 
 
