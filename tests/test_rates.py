@@ -34,10 +34,12 @@ def test_a_way_that_cannot_be_taken_is_left_out(model: Model, monkeypatch: pytes
 
 
 def test_larger_batches_are_not_tried_where_they_gain_nothing(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {1: 1.0, 2: 1.0, 4: 10.0}
+    seconds = {1: 1.0, 2: 10.0, 4: 1.0, 8: 10.0}
     monkeypatch.setattr(rates, "_LONGEST_FORWARD_S", 100)
     monkeypatch.setattr(rates, "_seconds_of_forwards", lambda teams, pixels: [seconds[len(pixels)]])
-    assert measure_rates(model, model.run, CROP, [Way(1, 1)], (1, 2, 4, 8)) == {Way(1, 1): {1: 1.0, 2: 2.0, 4: 0.4}}
+    assert measure_rates(model, model.run, CROP, [Way(1, 1)], (1, 2, 4, 8, 16)) == {
+        Way(1, 1): {1: 1.0, 2: 0.2, 4: 4.0, 8: 0.8}
+    }
 
 
 def test_every_thread_of_a_team_does_its_share(model: Model) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from conftest import tiny_bundle
 from oodgate.model import Model
-from oodgate.tuning import Tuning, available_cores, fastest, measure, most_workers, largest_good, tuned
+from oodgate.tuning import Tuning, available_cores, fastest, largest_good, measure, most_workers, tuned
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from oodgate.model import Model
 from oodgate.settings import Acceleration
 
 _GAIN = 1.05  # of one size over all smaller ones: without it, larger batches only make images wait
+_LEAST_TRIED = 4  # images: a pause of the machine must not end the search at its start
 _LONGEST_FORWARD_S = 0.5
 _LONGEST_WAIT_S = 60.0  # of a thread for the others of its team
 _TURN_S, _TURNS, _MOST_FORWARDS = 0.04, 4, 200
@@ -49,7 +50,7 @@ def measure_rates(
             before = {way: max(found.values()) for way, found in rates.items()}
             for way in teams:
                 rates.setdefault(way, {})[size] = way.workers * size / seconds[way]
-            gain = any(rates[way][size] > _GAIN * before.get(way, 0) for way in teams)
+            gain = size < _LEAST_TRIED or any(rates[way][size] > _GAIN * before.get(way, 0) for way in teams)
             if not gain or max(seconds.values()) > _LONGEST_FORWARD_S or perf_counter() > end:
                 break
     return rates
