@@ -114,7 +114,7 @@ class ServiceProtocol(BoundedProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # A request that came before the last was answered, or whose client does not read answers, takes the other way.
-        unusual = cycle is not self.cycle or self.flow.write_paused
+        unusual = cycle is not self.cycle or bool(cycle.body) or not cycle.more_body or self.flow.write_paused
         unusual |= self.expect_100_continue or self.parser.should_upgrade()
         top_k = None if unusual else plain_top_k(cast(Scope, self.scope))
         if top_k is None:

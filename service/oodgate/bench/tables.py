@@ -9,6 +9,7 @@ from oodgate.bench.growth import Growth
 from oodgate.bench.limit import Limit
 from oodgate.bench.overhead import Overhead
 from oodgate.bench.scores import Costs
+from oodgate.bench.scoring import Scoring
 from oodgate.bench.served import Row
 from oodgate.bench.service import Report
 
@@ -49,6 +50,14 @@ def tables_of_scores(costs: Costs) -> Iterator[RenderableType]:
     for row in costs.scores:
         table.add_row(row.scorer, f"{row.score_ms:.3f}", f"{row.share:.2f}")
     yield table
+
+
+def tables_of_scoring(scoring: Scoring) -> Iterator[RenderableType]:
+    """Both services, and the ratio."""
+    for name, rows in (("with scores", scoring.scoring), ("classes only", scoring.classifying)):
+        yield name
+        yield loads(rows)
+    yield f"with scores {scoring.ratio:.1%} of the requests/s without: the median of {len(scoring.scoring)} rounds"
 
 
 def loads(rows: Sequence[Row]) -> Table:
