@@ -159,6 +159,17 @@ def test_a_worker_can_run_the_network_itself_in_between() -> None:
     assert torch.equal(model.run(pixels).logits, expected)
 
 
+def test_settled_copies_are_as_many_as_there_are_workers_and_answer_as_the_network() -> None:
+    model, pixels = Model(tiny(), "cpu"), random_pixels(3)
+    expected = model.run(pixels).logits
+    assert model.settle("openvino", 1, 1)
+    model.enter_worker(accelerated=True)
+    model.adapt(1, accelerated=True)
+    torch.testing.assert_close(model.run(pixels).logits, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(IndexError):
+        model.enter_worker(accelerated=True)
+
+
 @pytest.mark.parametrize("acceleration", ACCELERATIONS)
 def test_a_network_whose_copy_answers_otherwise_is_not_accelerated(acceleration: Acceleration) -> None:
     assert not Model(bundle_of(saved(Restless()), 3, (3, SIDE, SIDE)), "cpu").accelerate(acceleration, 1, 1)

@@ -42,6 +42,22 @@ def test_larger_batches_are_not_tried_where_they_gain_nothing(model: Model, monk
     }
 
 
+def test_sizes_beyond_the_memory_are_left_out(model: Model) -> None:
+    def work(pixels: torch.Tensor) -> None:
+        if len(pixels) > 2:
+            raise MemoryError
+
+    assert list(measure_rates(model, work, CROP, [Way(1, 1)], (1, 2, 4, 8))[Way(1, 1)]) == [1, 2]
+
+
+def test_a_network_that_fails_is_no_want_of_memory(model: Model) -> None:
+    def work(pixels: torch.Tensor) -> None:
+        raise RuntimeError("a fault of the network")
+
+    with pytest.raises(RuntimeError, match="a fault of the network"):
+        measure_rates(model, work, CROP, [Way(1, 1)], (1, 2))
+
+
 def test_every_thread_of_a_team_does_its_share(model: Model) -> None:
     runs: list[int] = []
     with Team(model, lambda pixels: runs.append(get_ident()), Way(3, 1)) as team:

@@ -74,6 +74,12 @@ class Model:
         self._copies = deque(copies)
         return True
 
+    def settle(self, acceleration: Acceleration, workers: int, threads: int) -> bool:
+        """Make the copies that the workers keep, as `accelerate` does, and forget how others are made."""
+        made = self.accelerate(acceleration, workers, threads)
+        self._makers.clear()
+        return made
+
     def enter_worker(self, accelerated: bool = False) -> None:
         """Make the calling thread one of several that run the network; `accelerated` takes a copy of `accelerate`."""
         if accelerated:

@@ -10,15 +10,15 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from oodgate.model import Model
+from oodgate.model import Model, is_out_of_memory
 from oodgate.settings import Acceleration
 
 _GAIN = 1.05  # of one size over all smaller ones: without it, larger batches only make images wait
 _LEAST_TRIED = 4  # images: a pause of the machine must not end the search at its start
 _LONGEST_FORWARD_S = 0.5
 _LONGEST_WAIT_S = 60.0  # of a thread for the others of its team
-_TURN_S, _TURNS, _MOST_FORWARDS = 0.04, 4, 200
-_BUDGET_S = 1.0  # of one way: on a busy machine the sizes that were reached have to do
+_TURN_S, _TURNS, _MOST_FORWARDS = 0.03, 3, 200
+_BUDGET_S = 0.6  # of one way: on a busy machine the sizes that were reached have to do
 
 
 Work = Callable[[Tensor], object]
@@ -31,6 +31,11 @@ class Way(NamedTuple):
     workers: int
     threads: int
     acceleration: Acceleration = "none"
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether each worker has a faster copy of the network."""
+        return self.acceleration != "none"
 
 
 def measure_rates(
@@ -46,7 +51,12 @@ def measure_rates(
         end = perf_counter() + _BUDGET_S * len(teams)
         for size in sizes:
             pixels = torch.zeros(size, *crop, 3, dtype=torch.uint8)
-            seconds = dict(zip(teams, _seconds_of_forwards(list(teams.values()), pixels), strict=True))
+            try:
+                seconds = dict(zip(teams, _seconds_of_forwards(list(teams.values()), pixels), strict=True))
+            except Exception as error:
+                if not rates or not is_out_of_memory(error):
+                    raise
+                break  # the smaller sizes have to do
             before = {way: max(found.values()) for way, found in rates.items()}
             for way in teams:
                 rates.setdefault(way, {})[size] = way.workers * size / seconds[way]
@@ -58,8 +68,8 @@ def measure_rates(
 
 def team_for(model: Model, work: Work, way: Way) -> "Team | None":
     """Threads that run the network in this way; None where it cannot be accelerated so."""
-    plain = way.acceleration == "none"
-    return Team(model, work, way) if plain or model.accelerate(way.acceleration, way.workers, way.threads) else None
+    fit = not way.accelerated or model.accelerate(way.acceleration, way.workers, way.threads)
+    return Team(model, work, way) if fit else None
 
 
 class Team:
@@ -91,9 +101,8 @@ class Team:
         return (perf_counter() - start) / count
 
     def _enter(self) -> None:
-        accelerated = self._way.acceleration != "none"
-        self._model.enter_worker(accelerated)
-        self._model.adapt(self._way.threads, accelerated)
+        self._model.enter_worker(self._way.accelerated)
+        self._model.adapt(self._way.threads, self._way.accelerated)
 
     def _all(self, work: Callable[[], None]) -> None:
         def together() -> None:
@@ -107,7 +116,8 @@ class Team:
 def _seconds_of_forwards(teams: Sequence[Team], pixels: Tensor) -> list[float]:
     """Of each team the fastest of some turns; they take turns, since the machine is not the same all the time."""
     for team in teams:
-        team.seconds(pixels, 2)  # warms up
-    counts = [max(1, min(_MOST_FORWARDS, round(_TURN_S / team.seconds(pixels, 1)))) for team in teams]
+        team.seconds(pixels, 1)  # warms up
+    single = [team.seconds(pixels, 1) for team in teams]
+    counts = [max(1, min(_MOST_FORWARDS, round(_TURN_S / seconds))) for seconds in single]
     turns = [[team.seconds(pixels, count) for team, count in zip(teams, counts, strict=True)] for _ in range(_TURNS)]
     return [min(found) for found in zip(*turns, strict=True)]

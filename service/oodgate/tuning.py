@@ -104,10 +104,10 @@ def measure(
     cores = available_cores()
     ways = [Way(workers, cores // workers) for workers in (2**power for power in range(cores.bit_length()))]
     rates = measure_rates(model, work, crop, ways, _CPU_SIZES[::2])
-    plain = Way(workers := most_workers({way.workers: max(rates[way].values()) for way in ways}), cores // workers)
-    rates = measure_rates(
-        model, work, crop, [plain, *(plain._replace(acceleration=a) for a in accelerations)], _CPU_SIZES
-    )
+    workers = most_workers({way.workers: max(rates[way].values()) for way in ways})
+    plain = Way(workers, cores // workers)
+    ways = [plain, *(plain._replace(acceleration=acceleration) for acceleration in accelerations)]
+    rates = measure_rates(model, work, crop, ways, _CPU_SIZES)
     best = fastest([_tuning(way, found) for way, found in rates.items()])
     return _with_lone_forward(model, work, crop, best)
 
@@ -131,7 +131,7 @@ def _with_lone_forward(model: Model, work: Work, crop: tuple[int, int], tuning: 
     ways = {Way(1, 1), Way(1, available_cores()), Way(1, tuning.threads, tuning.acceleration)}
     rates = measure_rates(model, work, crop, list(ways), [1])
     way = max(rates, key=lambda way: rates[way][1])
-    return replace(tuning, lone_threads=way.threads, lone_accelerated=way.acceleration != "none")
+    return replace(tuning, lone_threads=way.threads, lone_accelerated=way.accelerated)
 
 
 def largest_good(rates: dict[int, float]) -> int:

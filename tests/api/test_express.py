@@ -1,13 +1,19 @@
 """Plain requests go past the web framework's layers, and are answered as the others are."""
 
+import asyncio
 import re
+import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import httpx
 import pytest
 import structlog
+import uvicorn
+from starlette.responses import Response
 from starlette.types import Scope
 
 from conftest import encoded, random_picture
@@ -15,6 +21,7 @@ from contract import exchange, predict, read_prediction, serving
 from oodgate.api.accounts import Accounts
 from oodgate.api.app import believing, create_metrics
 from oodgate.api.express import Express, Lane, plain_top_k
+from oodgate.api.protocol import ServiceProtocol
 from oodgate.api.repository import Repository
 from oodgate.api.schemas import Prediction, Problem
 from oodgate.settings import Settings
@@ -140,6 +147,31 @@ def test_a_trusted_proxy_speaks_for_its_client_and_nobody_else_does(peer: str, s
     scope = {"type": "http", "scheme": "http", "client": (peer, 5), "headers": [(b"x-forwarded-for", b"203.0.113.7")]}
     believing(["10.0.0.9"])(scope)
     assert scope["client"][0] == seen
+
+
+@pytest.fixture
+def apart(bundle_folder: Path) -> Iterator[str]:
+    """The address of a service whose application has nothing but teapots: what it does not answer went by the lane."""
+    repository = Repository(Settings(bundle=bundle_folder, device="cpu", max_batch=1), create_metrics())
+    lane = Lane(repository, Accounts(repository.metrics))
+    protocol = partial(ServiceProtocol, lane=lane)
+    config = uvicorn.Config(Response(status_code=418), http=protocol, loop="uvloop", lifespan="off", log_config=None)
+    server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    thread = Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    asyncio.run(repository.close())
+
+
+def test_plain_requests_do_not_reach_the_application(apart: str) -> None:
+    with httpx.Client(base_url=apart) as client:
+        read_prediction(predict(client, PNG))
+        read_prediction(predict(client, PNG, top_k=2))
+        assert predict(client, PNG, other=1).status_code == 418
+        assert client.get("/healthz").status_code == 418
+        assert client.post("/v1/predict", files={"file": PNG}).status_code == 418
 
 
 class FakeTransport:

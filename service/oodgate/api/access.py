@@ -10,8 +10,8 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oodgate.api.accounts import Accounts
-from oodgate.api.handlers import error_response
-from oodgate.errors import Draining, RequestError
+from oodgate.api.handlers import cut_short, error_response, unexpected
+from oodgate.errors import RequestError
 
 REQUEST_ID = "X-Request-Id"
 REQUEST_ID_HEADER = REQUEST_ID.lower().encode()
@@ -57,10 +57,10 @@ class Access:
         except RequestError as error:
             await answer_instead(error)
         except asyncio.CancelledError:  # uvicorn cancels what is left when the time to drain is over, and only then
-            await answer_instead(Draining("the service stopped before the answer was ready; ask another instance"))
+            await answer_instead(cut_short())
         except Exception:
             log.exception("unexpected error")
-            await answer_instead(RequestError("something unexpected happened; the log has it under this request id"))
+            await answer_instead(unexpected())
         finally:
             self._accounts.close(scope, status, perf_counter() - start)
 

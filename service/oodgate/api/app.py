@@ -42,16 +42,16 @@ def create_service(repository: Repository, keys: KeyRing | None = None) -> Servi
     """The service for the models, whose workers end when it shuts down; without keys everybody may ask."""
     settings, endpoints, accounts = repository.settings, Endpoints(), Accounts(repository.metrics)
     app: ASGIApp = create_app(repository)
-    checks: list[Check] = []
+    checks: list[Check] = []  # from the inside out
     if keys:
         app = authorisation = Authorisation(app, endpoints, keys)
         checks.append(authorisation.check)
     if settings.hosts or settings.admin_port:
         app = doors = Doors(app, endpoints, settings.hosts, settings.admin_port)
-        checks.insert(0, doors.check)
+        checks.append(doors.check)
     if settings.proxies:
-        checks.insert(0, believing(settings.proxies))
-    return Service(Access(app, accounts), Lane(repository, accounts, checks))
+        checks.append(believing(settings.proxies))
+    return Service(Access(app, accounts), Lane(repository, accounts, checks[::-1]))
 
 
 def believing(proxies: list[str]) -> Check:

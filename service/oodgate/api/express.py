@@ -22,14 +22,15 @@ from oodgate.answers import Answer
 from oodgate.api import render
 from oodgate.api.access import REQUEST_ID_HEADER, choose_request_id
 from oodgate.api.accounts import Accounts
-from oodgate.api.handlers import error_response
+from oodgate.api.handlers import cut_short, error_response, unexpected
 from oodgate.api.judging import Judgement
+from oodgate.api.leaving import client_left
 from oodgate.api.limits import MULTIPART, check_size, check_type, header, late_body, media_type, not_empty
 from oodgate.api.origin import origin_of
 from oodgate.api.predict import DEFAULT_TOP_K, PATH, file_picture
 from oodgate.api.predictor import Predictor
 from oodgate.api.repository import Repository
-from oodgate.errors import ClientLeft, Draining, RequestError
+from oodgate.errors import RequestError
 
 _PLAIN_TOP_K = re.compile(rb"top_k=([1-9][0-9]{0,2})")
 _JSON = (b"content-type", b"application/json")
@@ -104,7 +105,7 @@ class Express:
         """The connection has ended, or it is done with this request."""
         if self.disconnected and not self.response_complete:
             self._withdraw()
-            error = ClientLeft("the client left before its answer was ready")
+            error = client_left()
             self._lane.accounts.refuse(error)
             self._close(error.status)
 
@@ -178,7 +179,7 @@ class Express:
     def _give_up(self) -> None:
         if not self.response_complete:
             self._withdraw()
-            self._refuse(Draining("the service stopped before the answer was ready; ask another instance"))
+            self._refuse(cut_short())
 
     def _withdraw(self) -> None:
         if self._predictor:
@@ -192,7 +193,7 @@ class Express:
             self._refuse(error)
         except Exception:
             log.exception("unexpected error", request_id=self._id)
-            self._refuse(RequestError("something unexpected happened; the log has it under this request id"))
+            self._refuse(unexpected())
 
     def _refuse(self, error: RequestError) -> None:
         if not self.response_complete:

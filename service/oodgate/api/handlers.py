@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from oodgate.errors import InvalidParameter, MethodNotAllowed, NotFound, RequestError, Unauthorized
+from oodgate.errors import Draining, InvalidParameter, MethodNotAllowed, NotFound, RequestError, Unauthorized
 from oodgate.observability.metrics import Metrics
 
 PROBLEM_JSON = "application/problem+json"
@@ -37,6 +37,16 @@ def error_response(error: RequestError, path: str, request_id: str) -> Response:
     return Response(orjson.dumps(problem(error, request_id)), error.status, headers, PROBLEM_JSON)
 
 
+def unexpected() -> RequestError:
+    """What is said where something happens that nobody expected; whoever says it has logged it."""
+    return RequestError("something unexpected happened; the log has it under this request id")
+
+
+def cut_short() -> Draining:
+    """What is said where the time to drain is over."""
+    return Draining("the service stopped before the answer was ready; ask another instance")
+
+
 def add_handlers(app: FastAPI, metrics: Metrics) -> None:
     """Answer every expected error of the app in the form of its path, and count it."""
 
@@ -62,8 +72,7 @@ def add_handlers(app: FastAPI, metrics: Metrics) -> None:
         return await on_request_error(request, NotFound(f"there is nothing at {request.url.path}"))
 
     async def on_unexpected_error(request: Request, _: Exception) -> Response:
-        error = RequestError("something unexpected happened; the log has it under this request id")
-        return await on_request_error(request, error)  # the framework raises the cause again, and it is logged
+        return await on_request_error(request, unexpected())  # the framework raises the cause again, and it is logged
 
     app.add_exception_handler(RequestError, on_request_error)
     app.add_exception_handler(Exception, on_unexpected_error)

@@ -30,12 +30,17 @@ async def unless_client_leaves(request: Request, work: Awaitable[Returned]) -> R
         return await work
     except asyncio.CancelledError:
         if left and task.uncancel() == 0:  # type: ignore[union-attr]
-            raise ClientLeft("the client left before its answer was ready") from None
+            raise client_left() from None
         raise
     finally:
         start.cancel()
         for started in watches:
             started.cancel()
+
+
+def client_left() -> ClientLeft:
+    """What is counted where nobody is there to be answered."""
+    return ClientLeft("the client left before its answer was ready")
 
 
 async def client_leaves(request: Request) -> None:

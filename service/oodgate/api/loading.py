@@ -117,5 +117,5 @@ def _as_told(gate: Gate, settings: Settings) -> Tuning:
 
 def _accelerated(gate: Gate, tuning: Tuning) -> Tuning:
     """The arrangement with a copy of the network for each worker, or without where none can be made."""
-    made = gate.model.accelerate(tuning.acceleration, tuning.workers, tuning.threads or 1)
+    made = gate.model.settle(tuning.acceleration, tuning.workers, tuning.threads or 1)
     return tuning if made else replace(tuning, acceleration="none")

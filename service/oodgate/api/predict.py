@@ -1,6 +1,7 @@
 """POST an image, get its classes, its out-of-distribution score and a decision. Start reading here.
 
-From top to bottom: the endpoints, then the steps that they name.
+From top to bottom: the endpoints, then the steps that they name. Most requests take the same steps by a shorter way,
+`express.py`.
 """
 
 import asyncio
