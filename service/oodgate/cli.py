@@ -60,7 +60,7 @@ def fail(sentence: str) -> NoReturn:
 @options_of_settings
 def serve(**options: Any) -> None:
     """Serve a bundle over HTTP until a signal comes."""
-    from oodgate.api.server import serve as serve_until_signal
+    from oodgate.fronts.command import serve as serve_until_signal
 
     serve_until_signal(read_settings(options))
 

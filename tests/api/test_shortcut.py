@@ -6,7 +6,7 @@ import pytest
 
 from conftest import encoded, random_picture
 from contract import predict, read_prediction, serving
-from oodgate.api.shortcut import plain_top_k
+from oodgate.api.plain import plain_top_k
 
 PNG = encoded(random_picture(0))
 

@@ -21,7 +21,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from oodgate.api.inference_schemas import InferenceRequest, InputTensor
-from oodgate.api.judging import OpenPicture
+from oodgate.images.opening import OpenPicture
 from oodgate.api.limits import not_empty
 from oodgate.errors import MalformedInference, TooManyBytes, TooManyFiles, TooManyPixels
 from oodgate.images.decode import decode

@@ -37,8 +37,12 @@ def origin_of(request: Request, prediction_id: str, lane: Literal["one", "many"]
 
     Raises InvalidParameter where the client's patience is no time.
     """
-    key = request.scope["state"].get("client_key", "")
-    return Origin(client_of(request), prediction_id, lane=f"{lane} {key}", patience_ms=patience_ms_of(request))
+    return Origin(client_of(request), prediction_id, lane=lane_of(request, lane), patience_ms=patience_ms_of(request))
+
+
+def lane_of(request: Request, lane: Literal["one", "many"]) -> str:
+    """The lane in which the images of a request wait."""
+    return f"{lane} {request.scope['state'].get('client_key', '')}"
 
 
 def patience_ms_of(request: Request) -> float:
@@ -53,10 +57,16 @@ def patience_ms_of(request: Request) -> float:
 
 def client_of(request: Request) -> str:
     """A hash of what tells clients apart: their key, else X-Client-Id where it is short and plain, else the address."""
-    return blake2b(_client(request).encode(), key=_KEY, digest_size=8).hexdigest()
+    return hash_of_client(told_client(request))
 
 
-def _client(request: Request) -> str:
+def hash_of_client(told: str) -> str:
+    """The hash of what `told_client` says."""
+    return blake2b(told.encode(), key=_KEY, digest_size=8).hexdigest()
+
+
+def told_client(request: Request) -> str:
+    """What tells clients apart, in words; it leaves this machine's processes only as a hash."""
     if name := request.scope["state"].get("client_key"):  # what the operator gave, before what anybody can write
         return f"key {name}"
     offered = header(request, CLIENT_ID)

@@ -12,7 +12,7 @@ import structlog
 
 from oodgate.answers import Answer, keep_on_loop
 from oodgate.api.facilities import Facilities
-from oodgate.api.judging import Judge, Judgement, OpenPicture
+from oodgate.api.judging import Judge, Judgement, Picture
 from oodgate.api.model_drift import ModelDrift
 from oodgate.api.origin import NOWHERE, Origin
 from oodgate.batching import Batcher, BatchLimits
@@ -54,10 +54,10 @@ class Predictor:
         """Raise what an image would be refused with now, before its bytes are read."""
         self._batcher.check(monotonic() + self._patience_ms(origin) / 1000, origin.lane)
 
-    async def judge(self, open_picture: OpenPicture, origin: Origin = NOWHERE) -> Judged:
+    async def judge(self, picture: Picture, origin: Origin = NOWHERE) -> Judged:
         """Answer one image; raises the RequestError that says why there is no answer."""
         start = perf_counter()
-        answer = await self._answer(open_picture, origin.lane, self._patience_ms(origin))
+        answer = await self._answer(picture, origin.lane, self._patience_ms(origin))
         self._take_note(answer, origin)
         verdict, decode_ms = answer.result.verdict, answer.result.decode_ms
         timing = {"queue": answer.queue_ms, "decode": decode_ms, "forward": verdict.forward_ms}
@@ -119,10 +119,10 @@ class Predictor:
     def _patience_ms(self, origin: Origin) -> float:
         return min(origin.patience_ms, self._settings.deadline_ms)
 
-    async def _answer(self, open_picture: OpenPicture, lane: str, patience_ms: float) -> Answer[Judgement]:
+    async def _answer(self, picture: Picture, lane: str, patience_ms: float) -> Answer[Judgement]:
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[Answer[Judgement]] = loop.create_future()
-        self._batcher.submit(open_picture, waiting, monotonic() + patience_ms / 1000, lane)
+        self._batcher.submit(picture, waiting, monotonic() + patience_ms / 1000, lane)
         expiry = loop.call_later(patience_ms / 1000, waiting.cancel)
         try:
             return await waiting
@@ -149,7 +149,7 @@ class Predictor:
             self._facilities.keeping.offer(origin, verdict, manifest)
 
 
-def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) -> Batcher[OpenPicture, Judgement]:
+def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) -> Batcher[Picture, Judgement]:
     """The queue and workers in front of the gate."""
     tuning, settings = gate.tuning, facilities.settings
     return Batcher(

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import resource
 import socket
 import sys
 from functools import partial
@@ -11,11 +10,10 @@ from time import monotonic
 from types import FrameType
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from oodgate.api.app import create_metrics, create_service
 from oodgate.api.key_ring import KeyRing
-from oodgate.api.listening import cannot_listen, check_certificate, listen
+from oodgate.api.listening import allow_descriptors, cannot_listen, check_certificate, listen, server_config
 from oodgate.api.protocol import BoundedProtocol
 from oodgate.api.repository import Repository
 from oodgate.model import use_threads
@@ -61,7 +59,7 @@ class DrainingServer(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, kind: type[DrainingServer] = DrainingServer) -> None:
     """Serve until a signal comes; raises SetupError where a file, a bundle, the device or an address is not fit."""
     configure_logs(settings.log_format, settings.log_level)
     allow_descriptors()
@@ -72,38 +70,10 @@ def serve(settings: Settings) -> None:
     repository = Repository(settings, create_metrics())
     config = server_config(create_service(repository, keys), settings)
     try:
-        DrainingServer(config, repository, admin_socket).run()
+        kind(config, repository, admin_socket).run()
     except SystemExit as error:  # uvicorn's way out when it cannot listen; it has logged why
         raise cannot_listen(settings.host, settings.port) from error
     leave_abandoned_forward(repository)
-
-
-def server_config(service: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves."""
-    return uvicorn.Config(
-        service,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        headers=[("X-Content-Type-Options", "nosniff")],
-        proxy_headers=bool(settings.proxies),
-        forwarded_allow_ips=settings.proxies,
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
-        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
-    )
-
-
-def allow_descriptors() -> None:
-    """Use as many connections as the system lets this process have; the usual soft limit is 1024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def leave_abandoned_forward(repository: Repository) -> None:

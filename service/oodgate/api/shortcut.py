@@ -4,15 +4,12 @@ The framework's routing and parameters cost more than everything else that the s
 still documents this endpoint, and takes every request to it that is not plain.
 """
 
-import re
-
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from oodgate.api.predict import DEFAULT_TOP_K, PATH, answer_image
+from oodgate.api.plain import PATH, plain_top_k
+from oodgate.api.predict import answer_image
 from oodgate.api.repository import Repository
-
-_PLAIN_TOP_K = re.compile(rb"top_k=([1-9][0-9]{0,2})")
 
 
 class Shortcut:
@@ -32,14 +29,3 @@ class Shortcut:
         scope["route"] = self
         response = await answer_image(Request(scope, receive), self._repository, self._repository.default, top_k)
         await response(scope, receive, send)
-
-
-def plain_top_k(scope: Scope) -> int | None:
-    """The number of classes that a plain request to predict asks for; None where it is not one."""
-    if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
-        return None
-    query = scope["query_string"]
-    if not query:
-        return DEFAULT_TOP_K
-    plain = _PLAIN_TOP_K.fullmatch(query)
-    return int(plain[1]) if plain else None

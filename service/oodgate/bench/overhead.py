@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from oodgate.api import loading, repository, server
-from oodgate.api.judging import OpenPicture
+from oodgate.api.judging import Picture
 from oodgate.api.predictor import Judged, Predictor
 from oodgate.bench.limit import Progress
 from oodgate.bench.pictures import ImageFile
@@ -76,7 +76,7 @@ class IdleGate(Gate):
 class IdlePredictor(Predictor):
     """Opens no picture."""
 
-    async def judge(self, open_picture: OpenPicture, *rest: Any, **named: Any) -> Judged:
+    async def judge(self, picture: Picture, *rest: Any, **named: Any) -> Judged:
         """The verdict on a single pixel."""
         return await super().judge(lambda: _PIXEL, *rest, **named)
 
