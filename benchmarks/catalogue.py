@@ -69,7 +69,7 @@ def first_class(answer: dict) -> int:
 OODGATE = Peer(
     ("-m", "oodgate.cli", "serve"), raw("/v1/predict?top_k=1"), lambda answer: answer["predictions"][0]["index"]
 )
-"""With the workers and batches of the peers under its own name; else as it measures them for itself."""
+"""As it starts without settings under its own name; else with the workers and batches of the peers, as they run it."""
 
 PEERS = {
     "fastapi": Peer((str(SERVERS / "fastapi_plain.py"),), raw("/predict")),
@@ -85,5 +85,5 @@ PEERS = {
     ),
     "torchserve": Peer((str(SERVERS / "torchserve_start.py"),), raw("/predictions/classifier")),
     "oodgate": OODGATE,
-    "oodgate-defaults": OODGATE,
+    "oodgate-plain": OODGATE,
 }

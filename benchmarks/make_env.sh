@@ -6,7 +6,7 @@ peer=${1:?name a peer} folder=${2:?name a folder}
 
 case $peer in
     fastapi) packages="fastapi uvicorn uvloop httptools" ;;
-    litserve) packages="litserve" ;;
+    litserve) packages="litserve python-multipart" ;;
     mosec) packages="mosec" ;;
     bentoml) packages="bentoml" ;;
     pytriton) packages="nvidia-pytriton" ;;

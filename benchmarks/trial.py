@@ -23,7 +23,7 @@ from oodgate.errors import SetupError
 from oodgate.settings import Settings
 
 START_S, SETTLE_S = 180.0, 2.0
-OWN = ("oodgate", "oodgate-defaults")
+OWN = ("oodgate", "oodgate-plain")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def _load(name: str, process: Child, target: Target, clients: int, duration_s: f
 
 def _environment(name: str, job: Job, port: int, python: Path, folder: str) -> dict[str, str]:
     if name in OWN:
-        given = {"workers": WORKERS, "threads": threads(), "max_batch": MAX_BATCH} if name == "oodgate" else {}
+        plain = {"workers": WORKERS, "threads": threads(), "max_batch": MAX_BATCH}
+        given = plain if name == "oodgate-plain" else {}
         return environment_of(Settings(bundle=job.bundle, **given), port)
     own = {"JOB": str(job.description), "PORT": str(port), "WORK": folder, "PYTHONPATH": str(SERVERS)}
     return {**os.environ, **own, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}

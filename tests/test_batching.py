@@ -73,7 +73,7 @@ def start(work: HeldWork) -> Iterator[Start]:
     started: list[Batching] = []
 
     def start(process: Callable[[Sequence[int]], Sequence[int | RequestError]] = work, **options: object) -> Batching:
-        hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_")}
+        hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_") or name == "soon"}
         batcher = Batching(process, BatchLimits(**options), keep, **hooks)  # type: ignore[arg-type]
         batcher.start()
         started.append(batcher)
@@ -114,6 +114,20 @@ def busy(batcher: Batching, work: HeldWork) -> Doubled:
 
 def submit_all(batcher: Batching, items: Sequence[int]) -> list[Doubled]:
     return [submit(batcher, item, never()) for item in items]
+
+
+def test_what_is_submitted_before_the_workers_are_woken_is_one_batch(start: Start, work: HeldWork) -> None:
+    steps: list[Callable[[], None]] = []
+    batcher = start(soon=steps.append)
+    eventually_idle(batcher)
+    answers = submit_all(batcher, [1, 2, 3])
+    (wake,) = steps
+    wake()
+    assert work.wait_for_batch() == [1, 2, 3]
+    work.release()
+    assert [answer_of(answer) for answer in answers] == [2, 4, 6]
+    submit(batcher, 4, never())
+    assert len(steps) == 2
 
 
 def test_an_idle_worker_takes_every_item_at_once(start: Start) -> None:

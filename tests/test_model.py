@@ -1,5 +1,6 @@
 """The engine: normalising, verifying what the network answers, devices and number formats."""
 
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from conftest import TinyNetwork
+from oodgate.acceleration import ACCELERATIONS
 from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs
 from oodgate.engines import load_network, save_network
 from oodgate.errors import BundleError, SetupError
 from oodgate.images.preprocess import Preprocessing
 from oodgate.model import Model, choose_device, use_threads
 from oodgate.scores.forward import Forward
+from oodgate.settings import Acceleration
 
 SIDE = 16
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -122,30 +125,53 @@ def test_answers_carry_no_gradient_and_repeat_to_the_bit() -> None:
     assert torch.equal(one.activation, other.activation)
 
 
-class ScriptedOnly(nn.Module):
+class Restless(nn.Module):
     """A network that answers otherwise when it is copied: its numbers are drawn anew in every forward."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return images[:, :, 0, 0] + torch.rand(1), images * 1
 
 
-def test_every_worker_gets_a_fused_copy_that_answers_as_the_network() -> None:
+@pytest.mark.parametrize("acceleration", ACCELERATIONS)
+def test_every_worker_gets_a_faster_copy_that_answers_as_the_network(acceleration: Acceleration) -> None:
     model, pixels = Model(tiny(), "cpu"), random_pixels(3)
-    assert model.fuse(2)
+    assert model.accelerate(acceleration, 2, 1)
+    expected, together = model.run(pixels), Barrier(2)
+
+    def answer(_: int) -> Forward:
+        model.adapt(1, accelerated=True)
+        together.wait(60)
+        return model.run(pixels)
+
+    with ThreadPoolExecutor(2, initializer=model.enter_worker, initargs=(True,)) as workers:
+        answers = list(workers.map(answer, range(2)))
+    for found in answers:
+        torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.activation, expected.activation, rtol=1e-4, atol=1e-5)
+
+
+def test_a_worker_can_run_the_network_itself_in_between() -> None:
+    model, pixels = Model(tiny(), "cpu"), random_pixels(3)
     expected = model.run(pixels).logits
-    with ThreadPoolExecutor(2, initializer=model.enter_worker, initargs=(1, True)) as workers:
-        together = Barrier(2)
-        answers = list(workers.map(lambda _: (together.wait(60), model.run(pixels).logits)[1], range(2)))
-    for answer in answers:
-        torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
+    assert model.accelerate("openvino", 1, 1)
+    model.enter_worker(accelerated=True)
+    model.adapt(1, accelerated=False)
+    assert torch.equal(model.run(pixels).logits, expected)
 
 
-def test_a_network_that_answers_otherwise_when_it_is_fused_is_not() -> None:
-    assert not Model(bundle_of(saved(ScriptedOnly()), 3, (3, SIDE, SIDE)), "cpu").fuse(1)
+@pytest.mark.parametrize("acceleration", ACCELERATIONS)
+def test_a_network_whose_copy_answers_otherwise_is_not_accelerated(acceleration: Acceleration) -> None:
+    assert not Model(bundle_of(saved(Restless()), 3, (3, SIDE, SIDE)), "cpu").accelerate(acceleration, 1, 1)
 
 
-def test_only_float32_on_the_cpu_is_fused() -> None:
-    assert not Model(tiny(), "cpu", "bfloat16").fuse(1)
+@pytest.mark.parametrize("acceleration", ACCELERATIONS)
+def test_only_float32_on_the_cpu_is_accelerated(acceleration: Acceleration) -> None:
+    assert not Model(tiny(), "cpu", "bfloat16").accelerate(acceleration, 1, 1)
+
+
+def test_nothing_is_accelerated_by_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert not Model(tiny(), "cpu").accelerate("openvino", 1, 1)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 2**-8), ("float16", 2**-11)])

@@ -28,7 +28,13 @@ def test_defaults_are_valid_and_local() -> None:
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    others = {"device": "cpu", "precision": "float16", "log_format": "json", "log_level": "error"}
+    others = {
+        "device": "cpu",
+        "acceleration": "openvino",
+        "precision": "float16",
+        "log_format": "json",
+        "log_level": "error",
+    }
     others |= {
         "allow_reload": "true",
         "bundle": "elsewhere",

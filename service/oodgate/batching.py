@@ -42,17 +42,20 @@ class Batcher(Generic[Item, Result]):
         on_share: Callable[[bool], None] = lambda alone: None,
         on_failure: Callable[[Exception], None] = lambda error: None,
         on_death: Callable[[BaseException], None] = lambda error: None,
+        soon: Callable[[Callable[[], None]], object] = lambda step: step(),
     ) -> None:
         """`process` answers every item of a batch, in order; an error in place of a result goes to that item alone.
 
         Several workers call it at the same time, and `keep` with what it answered. `on_start` runs in every worker
         before its first batch, `on_share` in the worker before `process` and hears whether its batch is all that there
-        is to do, `on_failure` what `process` raised, `on_death` what ended a worker.
+        is to do, `on_failure` what `process` raised, `on_death` what ended a worker. `soon` calls what wakes the
+        workers: later, where more may be submitted before, since threads that wake for each item hinder who submits.
         """
         self._process, self._keep = process, keep
         self._limits = limits
         self._on_start, self._on_share = on_start, on_share
-        self._on_failure, self._on_death = on_failure, on_death
+        self._on_failure, self._on_death, self._soon = on_failure, on_death, soon
+        self._waking = False
         self._queue = WaitingRoom[Item, Result](limits.max_queue, limits.workers)
         self._changed = threading.Condition()
         self._started = self._draining = self._ended = False
@@ -77,7 +80,9 @@ class Batcher(Generic[Item, Result]):
         with self._changed:
             self._check(deadline, lane)
             displaced = self._queue.push(Entry(item, promise, deadline, lane))
-            self._changed.notify()
+            wakes, self._waking = not self._waking, True
+        if wakes:
+            self._soon(self._wake)
         if displaced:
             self._keep([(displaced.promise, self._queue.full())])
 
@@ -136,6 +141,11 @@ class Batcher(Generic[Item, Result]):
         if not self.alive:
             raise NotReady("the worker is not running; send the request to another instance")
         self._queue.check(deadline, lane, idle=bool(self._idle))
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._waking = False
+            self._changed.notify(min(len(self._queue), self._idle))
 
     def _run(self) -> None:
         try:

@@ -60,7 +60,7 @@ def fail(sentence: str) -> NoReturn:
 @options_of_settings
 def serve(**options: Any) -> None:
     """Serve a bundle over HTTP until a signal comes."""
-    from oodgate.fronts.command import serve as serve_until_signal
+    from oodgate.fronts.device import serve as serve_until_signal
 
     serve_until_signal(read_settings(options))
 
@@ -274,6 +274,7 @@ def bench(
     overhead: Annotated[bool, typer.Option("--overhead", help="The server without decoding and network.")] = False,
     growth: Annotated[bool, typer.Option("--growth", help="By clients, image size and limit of a batch.")] = False,
     scores: Annotated[bool, typer.Option("--scores", help="What every score costs beside the forward.")] = False,
+    scoring: Annotated[bool, typer.Option("--scoring", help="The service beside one that only classifies.")] = False,
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for --growth's JSON and plot.")] = None,
     images: Annotated[int, typer.Option(min=1, help="Images in a batch of --scores.")] = 16,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of --scores; medians are printed.")] = 30,
@@ -287,7 +288,7 @@ def bench(
     from oodgate.bench.command import measurement, parse_clients
     from oodgate.bench.service import Plan
 
-    asked = {"overhead": overhead, "growth": growth, "scores": scores}
+    asked = {"overhead": overhead, "growth": growth, "scores": scores, "scoring": scoring}
     kinds = [kind for kind, wanted in asked.items() if wanted] or ["service"]
     if len(kinds) > 1:
         raise typer.BadParameter("measure one thing at a time", param_hint=" / ".join(f"--{kind}" for kind in kinds))

@@ -41,7 +41,6 @@ class Runner:
     load: Callable[[bytes, torch.device, torch.dtype], Network]
     precisions: tuple[Precision, ...] = ("float32",)
     devices: tuple[str, ...] = ("cpu", "cuda")
-    fuse: Callable[[Network], Network] | None = None  # a copy for one thread, fused for the CPU in float32
 
 
 def save_network(network: nn.Module, example: Tensor) -> bytes:
@@ -64,16 +63,6 @@ def _load_torchscript(data: bytes, device: torch.device, dtype: torch.dtype) -> 
         network = load_network(data, device).to(dtype).to(memory_format=torch.channels_last)
         frozen: torch.jit.ScriptModule = torch.jit.freeze(network)
         return frozen
-
-
-def _fuse_torchscript(network: Network) -> Network:
-    # oneDNN keeps the weights of fused operations in its own order inside of the graph, which two threads cannot share.
-    buffer = BytesIO()
-    with torchscript_is_wanted():
-        torch.jit.save(network, buffer)
-        buffer.seek(0)
-        fused: torch.jit.ScriptModule = torch.jit.optimize_for_inference(torch.jit.load(buffer).eval())
-        return fused
 
 
 def export_program(network: nn.Module, example: Tensor) -> ExportedProgram:
@@ -131,9 +120,7 @@ def _torch_may_warn_itself() -> Iterator[None]:
 
 
 ENGINES: dict[Engine, Runner] = {
-    "torchscript": Runner(
-        "a TorchScript module", save_network, _load_torchscript, tuple(DTYPES), fuse=_fuse_torchscript
-    ),
+    "torchscript": Runner("a TorchScript module", save_network, _load_torchscript, tuple(DTYPES)),
     "export": Runner("a torch.export program", _save_export, _load_export),
     "aotinductor": Runner("an AOTInductor package", _save_aotinductor, _load_aotinductor, devices=("cpu",)),
 }

@@ -76,9 +76,13 @@ class Gate:
 
     def judge(self, images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
         """Judge a batch; an image whose score is not a number gets an error in its place, its neighbours do not."""
-        batch = score_batch(self.model, self.state, self.calibration, stack(images))
+        batch = self.score(stack(images))
         chances = p_values(batch.scores, self.calibration_scores)
         return [self._verdict(batch, float(chances[row]), row) for row in range(len(images))]
+
+    def score(self, pixels: Tensor) -> BatchScores:
+        """Forward and score uint8 pixels (N, H, W, 3)."""
+        return score_batch(self.model, self.state, self.calibration, pixels)
 
     def _verdict(self, batch: BatchScores, p_value: float, row: int) -> Verdict | InferenceFailed:
         score = float(batch.scores[row])

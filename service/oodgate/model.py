@@ -5,20 +5,21 @@ Which engine runs it is the bundle's choice (`engines.py`); nobody above this mo
 
 import threading
 from collections import deque
-from collections.abc import Callable
 
 import structlog
 import torch
 from torch import Tensor
 
+from oodgate.acceleration import ACCELERATIONS, Copies, Copy
 from oodgate.bundle import Bundle
 from oodgate.engines import DTYPES, ENGINES, Network
 from oodgate.errors import BundleError, SetupError
+from oodgate.normalise import Normalise
 from oodgate.scores.forward import Forward
-from oodgate.settings import Device, Precision
+from oodgate.settings import Acceleration, Device, Precision
 
 _WARM_UP = 3  # the profiling executor specialises a graph during its first runs
-_FUSED_TOLERANCE = 1e-3  # of the largest answer
+_TOLERANCE = 1e-3  # of the largest answer
 
 log = structlog.stdlib.get_logger("oodgate")
 
@@ -35,23 +36,18 @@ class Model:
         self.device = _choose_device_of(bundle, device)
         self.precision = precision
         self._dtype = DTYPES[precision]
-        preprocessing = bundle.manifest.preprocessing
-        self._mean = self._per_channel(preprocessing.mean) * 255
-        self._factor = 1 / (self._per_channel(preprocessing.std) * 255)
-        self._crop = preprocessing.crop
-        self._fuse = ENGINES[bundle.manifest.engine].fuse
+        self._preprocessing = bundle.manifest.preprocessing
+        self._normalise = Normalise(self._preprocessing, self.device, self._dtype)
         self._network = self._load(bundle)
-        self._fused: deque[Network] = deque()
+        self._makers: dict[Acceleration, Copies] = {}
+        self._copies: deque[Copy] = deque()
         self._own = threading.local()
         self._verify(bundle)
 
     def run(self, pixels: Tensor) -> Forward:
         """Forward uint8 pixels (N, H, W, 3) of the host; the answers stay on the device."""
         with torch.inference_mode():
-            # The transpose of (N, H, W, 3) is channels_last memory, the layout that convolutions are fastest in.
-            images = self._upload(pixels).permute(0, 3, 1, 2)  # (N, 3, H, W)
-            images = images.float().sub_(self._mean).mul_(self._factor).to(self._dtype)
-            logits, activation = getattr(self._own, "network", self._network)(images)
+            logits, activation = getattr(self._own, "in_use", self._forward)(pixels)
             return Forward(logits.float(), activation.float())
 
     def synchronize(self) -> None:
@@ -59,51 +55,59 @@ class Model:
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
 
-    def fuse(self, workers: int) -> bool:
-        """Make a fused copy of the network for each of so many workers, and say whether it can be done.
-
-        Some networks are faster fused, some slower; `tuning.py` measures it.
-        """
-        if self._fuse is None or self.device.type != "cpu" or self.precision != "float32":
+    def accelerate(self, acceleration: Acceleration, workers: int, threads: int) -> bool:
+        """Make a faster copy of the network for each of so many workers, and say whether it can be done."""
+        network = self._network
+        if self.device.type != "cpu" or self.precision != "float32" or acceleration == "none":
+            return False
+        if not isinstance(network, torch.jit.ScriptModule):
             return False
         try:
-            self._fused = deque([self._fused_copy(self._fuse) for _ in range(workers)])
-        except Exception:  # torch refuses a foreign network in its own ways
-            log.info("the network cannot be fused", exc_info=True)
+            if acceleration not in self._makers:
+                self._makers[acceleration] = ACCELERATIONS[acceleration](network, self._preprocessing)
+            copies = self._makers[acceleration](workers, threads)
+            for copy in copies:
+                self._check_copy(copy)
+        except Exception:  # a foreign network is refused in many ways, and not every machine has every library
+            log.info("the network cannot be accelerated", by=acceleration, exc_info=True)
             return False
+        self._copies = deque(copies)
         return True
 
-    def enter_worker(self, threads: int = 0, fused: bool = False) -> None:
-        """Make the calling thread one of several that run the network at the same time; `fused` after `fuse`."""
-        use_threads(threads)
-        if fused:
-            self._own.network = self._fused.popleft()
+    def enter_worker(self, accelerated: bool = False) -> None:
+        """Make the calling thread one of several that run the network; `accelerated` takes a copy of `accelerate`."""
+        if accelerated:
+            self._own.copy = self._copies.popleft()
         if self.device.type == "cuda":  # on a stream of its own, so that one batch is copied while another is computed
             torch.cuda.set_stream(torch.cuda.Stream(self.device))
+
+    def adapt(self, threads: int, accelerated: bool) -> None:
+        """Run the next forwards of the calling thread with so many threads, on its own copy or on the network."""
+        use_threads(threads)
+        self._own.in_use = self._own.copy if accelerated else self._forward
 
     def free_memory(self) -> None:
         """Give the device's memory back that torch keeps for later."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _fused_copy(self, fuse: Callable[[Network], Network]) -> Network:
-        """Raises ValueError where the copy does not answer as the network does."""
-        copy, images = fuse(self._network), torch.rand(2, 3, *self._crop).to(memory_format=torch.channels_last)
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return self._network(self._normalise(self._upload(pixels)))
+
+    def _check_copy(self, copy: Copy) -> None:
+        """Raises ValueError where a copy does not answer as the network does."""
+        pixels = torch.randint(0, 256, (2, *self._preprocessing.crop, 3), dtype=torch.uint8)
         with torch.inference_mode():
             for _ in range(_WARM_UP):
-                found = copy(images)
-            for answer, expected in zip(found, self._network(images), strict=True):
-                if not (answer - expected).abs().max() <= _FUSED_TOLERANCE * expected.abs().max():
-                    raise ValueError("the fused network answers differently")
-        return copy
+                found = copy(pixels)
+            for answer, expected in zip(found, self._forward(pixels), strict=True):
+                if not (answer - expected).abs().max() <= _TOLERANCE * expected.abs().max():
+                    raise ValueError("the copy answers differently")
 
     def _upload(self, pixels: Tensor) -> Tensor:
         if self.device.type == "cuda":
             return pixels.pin_memory().to(self.device, non_blocking=True)
         return pixels
-
-    def _per_channel(self, values: tuple[float, float, float]) -> Tensor:
-        return torch.tensor(values, device=self.device).view(3, 1, 1)
 
     def _load(self, bundle: Bundle) -> Network:
         manifest = bundle.manifest

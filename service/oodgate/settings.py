@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["float32", "bfloat16", "float16"]
+Acceleration = Literal["none", "onednn", "openvino"]
 Measured = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)]
 """A number, or "auto", which is kept as 0: the service finds out what is best."""
 
@@ -74,6 +75,9 @@ class Settings(BaseSettings):
     device: Device = Field("auto", description="Where the model runs; auto takes CUDA where there is one.")
     precision: Precision = Field(
         "float32", description="Number format of the forward; the bundle must have been calibrated or checked for it."
+    )
+    acceleration: Literal["auto", Acceleration] = Field(
+        "auto", description="What runs a TorchScript network faster on the CPU; auto measures whether any does."
     )
     threads: Measured = Field(
         0, ge=0, le=1024, description="Threads of one forward on the CPU; auto takes what is fastest."

@@ -1,34 +1,34 @@
 """How to run a network fastest on this machine: how many workers, threads of each, images in a batch. Measured.
 
 The best size of a batch is a matter of caches: on a CPU it is often 4 or 8, and 64 is slower. Several forwards on one
-thread each are faster than one on all, but a forward that runs alone is not. Fused operations help some networks only.
+thread each are faster than one on all, but a forward that runs alone is not. What accelerates one network slows
+another down.
 """
 
 import hashlib
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from math import sqrt
 from pathlib import Path
-from time import perf_counter
 
 import structlog
 import torch
 
+from oodgate.acceleration import ACCELERATIONS
 from oodgate.model import Model
+from oodgate.rates import Way, Work, measure_rates
+from oodgate.settings import Acceleration
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-GOOD_ENOUGH = 0.95
-"""The smallest batch with this share of the highest rate is taken: a larger one only makes images wait."""
+GOOD_ENOUGH = 0.93
+"""The largest batch with this share of the highest rate is taken: its images share what each batch costs elsewhere."""
 
-_LARGEST_ON_CPU = 32
-_GIVE_UP_BELOW = 0.8  # of the highest rate: larger batches will not be faster again
-_LONGEST_FORWARD_S = 0.5
-_TURN_S, _TURNS, _MOST_FORWARDS = 0.03, 4, 100
-_BUDGET_S = 2.0  # of one arrangement: on a busy machine the sizes that were reached have to do
+_CPU_SIZES = SIZES[:6]
 _CUDA_WORKERS = 3  # while one opens pictures, two overlap copies and forwards on their streams
 _WORKERS_PAY = 0.85
-_FUSING_PAYS = 1.1  # times the rate without; the copies cost memory
+_ACCELERATION_PAYS = 1.1  # times as fast as without; copies cost memory
 
 log = structlog.stdlib.get_logger("oodgate")
 
@@ -41,8 +41,24 @@ class Tuning:
     threads: int = 0  # of a forward on the CPU while others run; 0 leaves it to torch
     lone_threads: int = 0  # of a forward that runs alone
     max_batch: int = 16
-    fused: bool = False
+    acceleration: Acceleration = "none"
+    lone_accelerated: bool = False
     images_per_s: dict[int, float] = field(default_factory=dict)  # by size of a batch, all workers together
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether each worker has a faster copy of the network."""
+        return self.acceleration != "none"
+
+    @property
+    def shared(self) -> tuple[int, bool]:
+        """Threads, and whether it is accelerated: of a forward while others run."""
+        return self.threads, self.accelerated
+
+    @property
+    def alone(self) -> tuple[int, bool]:
+        """The same of a forward that runs alone."""
+        return self.lone_threads, self.accelerated and self.lone_accelerated
 
     @property
     def rate(self) -> float:
@@ -50,12 +66,19 @@ class Tuning:
         return max(self.images_per_s.values())
 
 
-def tuned(model: Model, crop: tuple[int, int], network_hash: str, folder: Path | None) -> Tuning:
+def tuned(
+    model: Model,
+    work: Work,
+    crop: tuple[int, int],
+    network_hash: str,
+    folder: Path | None,
+    accelerations: Sequence[Acceleration] = tuple(ACCELERATIONS),
+) -> Tuning:
     """The fastest way; measured once and remembered in a folder, if there is one, by network, device and threads."""
-    path = None if folder is None else folder / f"tuning-{_identity(model, network_hash)}.json"
+    path = None if folder is None else folder / f"tuning-{_identity(model, network_hash, accelerations)}.json"
     if path and (known := _read(path)):
         return known
-    found = measure(model, crop)
+    found = measure(model, work, crop, accelerations)
     if path:
         _remember(path, found)
     return found
@@ -71,50 +94,49 @@ def _remember(path: Path, found: Tuning) -> None:
         log.warning("what was measured cannot be kept", path=str(path), reason=str(error))
 
 
-def measure(model: Model, crop: tuple[int, int]) -> Tuning:
-    """Time the network in every arrangement; a second or two for a small one."""
+def measure(
+    model: Model, work: Work, crop: tuple[int, int], accelerations: Sequence[Acceleration] = tuple(ACCELERATIONS)
+) -> Tuning:
+    """Time every arrangement of the work that the model's batches are; some seconds for a small network."""
     if model.device.type == "cuda":
-        rates = measure_rates(model, crop, _CUDA_WORKERS, 0, SIZES)
-        return Tuning(_CUDA_WORKERS, 0, 0, smallest_good(rates), images_per_s=rates)
+        way = Way(_CUDA_WORKERS, 0)
+        return _tuning(way, measure_rates(model, work, crop, [way], SIZES)[way])
     cores = available_cores()
-    sizes = [size for size in SIZES if size <= _LARGEST_ON_CPU]
-    lone = {threads: measure_rates(model, crop, 1, threads, [1])[1] for threads in {1, cores}}
-    found = {
-        workers: measure_rates(model, crop, workers, cores // workers, sizes)
-        for workers in (2**power for power in range(cores.bit_length()))
-    }
-    workers = most_workers({count: max(rates.values()) for count, rates in found.items()})
-    rates, threads = found[workers], cores // workers
-    fused = measure_rates(model, crop, workers, threads, sizes, fused=True) if model.fuse(workers) else {}
-    pays = max(fused.values(), default=0) > _FUSING_PAYS * max(rates.values())
-    rates = fused if pays else rates
-    return Tuning(workers, threads, max(lone, key=lambda count: lone[count]), smallest_good(rates), pays, rates)
+    ways = [Way(workers, cores // workers) for workers in (2**power for power in range(cores.bit_length()))]
+    rates = measure_rates(model, work, crop, ways, _CPU_SIZES[::2])
+    plain = Way(workers := most_workers({way.workers: max(rates[way].values()) for way in ways}), cores // workers)
+    rates = measure_rates(
+        model, work, crop, [plain, *(plain._replace(acceleration=a) for a in accelerations)], _CPU_SIZES
+    )
+    best = fastest([_tuning(way, found) for way, found in rates.items()])
+    return _with_lone_forward(model, work, crop, best)
 
 
-def measure_rates(
-    model: Model,
-    crop: tuple[int, int],
-    workers: int,
-    threads: int,
-    sizes: tuple[int, ...] | list[int],
-    fused: bool = False,
-) -> dict[int, float]:
-    """Images per second by size of a batch, up to where larger ones are slower."""
-    rates: dict[int, float] = {}
-    end = perf_counter() + _BUDGET_S
-    with ThreadPoolExecutor(workers, initializer=model.enter_worker, initargs=(threads, fused)) as pool:
-        for size in sizes:
-            seconds = _seconds_of_forward(pool, workers, model, torch.zeros(size, *crop, 3, dtype=torch.uint8))
-            rates[size] = workers * size / seconds
-            slower = rates[size] < _GIVE_UP_BELOW * max(rates.values())
-            if slower or seconds > _LONGEST_FORWARD_S or perf_counter() > end:
-                break
-    return rates
+def fastest(tunings: Sequence[Tuning]) -> Tuning:
+    """The one that is best at one image and at many, but the first, which costs least, unless it is clearly slower."""
+
+    def merit(tuning: Tuning) -> float:
+        return sqrt(tuning.images_per_s[1] * tuning.rate)
+
+    best = max(tunings, key=merit)
+    return best if merit(best) > _ACCELERATION_PAYS * merit(tunings[0]) else tunings[0]
 
 
-def smallest_good(rates: dict[int, float]) -> int:
-    """The smallest size with a rate close to the highest."""
-    return min(size for size, rate in rates.items() if rate >= GOOD_ENOUGH * max(rates.values()))
+def _tuning(way: Way, rates: dict[int, float]) -> Tuning:
+    return Tuning(way.workers, way.threads, way.threads, largest_good(rates), way.acceleration, False, rates)
+
+
+def _with_lone_forward(model: Model, work: Work, crop: tuple[int, int], tuning: Tuning) -> Tuning:
+    """How one image runs fastest while nothing else does."""
+    ways = {Way(1, 1), Way(1, available_cores()), Way(1, tuning.threads, tuning.acceleration)}
+    rates = measure_rates(model, work, crop, list(ways), [1])
+    way = max(rates, key=lambda way: rates[way][1])
+    return replace(tuning, lone_threads=way.threads, lone_accelerated=way.acceleration != "none")
+
+
+def largest_good(rates: dict[int, float]) -> int:
+    """The largest size with a rate close to the highest."""
+    return max(size for size, rate in rates.items() if rate >= GOOD_ENOUGH * max(rates.values()))
 
 
 def most_workers(rates: dict[int, float]) -> int:
@@ -127,30 +149,10 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _seconds_of_forward(pool: ThreadPoolExecutor, workers: int, model: Model, pixels: torch.Tensor) -> float:
-    """Of one forward while all workers run, the fastest of some turns; a turn is long enough to be timed."""
-
-    def forwards(count: int) -> None:
-        for _ in range(count):
-            model.run(pixels)
-        model.synchronize()
-
-    def turn(count: int) -> float:
-        start = perf_counter()
-        for done in [pool.submit(forwards, count) for _ in range(workers)]:
-            done.result()
-        return (perf_counter() - start) / count
-
-    turn(2)  # warms up
-    count = max(1, min(_MOST_FORWARDS, round(_TURN_S / turn(1))))
-    return min(turn(count) for _ in range(_TURNS))
-
-
-def _identity(model: Model, network_hash: str) -> str:
+def _identity(model: Model, network_hash: str, accelerations: Sequence[Acceleration]) -> str:
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{available_cores()} cores"
-    return hashlib.sha256(repr((network_hash, device, model.precision, str(torch.__version__))).encode()).hexdigest()[
-        :16
-    ]
+    facts = (network_hash, device, model.precision, str(torch.__version__), tuple(accelerations))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> Tuning | None:

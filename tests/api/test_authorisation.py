@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.requests import Request
+from starlette.types import Scope
 
 from conftest import StartServer, encoded, random_picture
 from contract import connect, eventually, exchange, predict, read_prediction, read_problem, serving
@@ -199,9 +199,9 @@ def test_a_file_is_read_again_only_when_it_has_changed(keys_file: Path, monkeypa
 
 
 def test_a_client_is_its_key_and_cannot_write_itself_another_name() -> None:
-    def request(key: str, client_id: bytes) -> Request:
+    def request(key: str, client_id: bytes) -> Scope:
         headers = [(b"x-client-id", client_id)]
-        return Request({"type": "http", "headers": headers, "state": {"client_key": key}, "client": ("10.0.0.1", 1)})
+        return {"type": "http", "headers": headers, "state": {"client_key": key}, "client": ("10.0.0.1", 1)}
 
     assert client_of(request("a", b"one")) == client_of(request("a", b"two"))
     assert client_of(request("a", b"one")) != client_of(request("b", b"one"))

@@ -4,17 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from conftest import encoded, random_picture
-from oodgate.bench import growth
+from oodgate.bench import growth, scoring
 from oodgate.bench.command import parse_clients
 from oodgate.bench.pictures import ImageFile
+from oodgate.bench.scoring import ClassifyingGate
 from oodgate.bench.served import serving
 from oodgate.bench.service import Plan, measure_service
+from oodgate.bundle import load_bundle
 from oodgate.cli import app
 from oodgate.errors import SetupError
+from oodgate.gate import Gate
 from oodgate.scores.registry import SCORERS
 from oodgate.settings import Settings
 
@@ -96,6 +100,25 @@ def test_bench_grows_by_clients_sizes_and_batches(
 def test_bench_costs_every_score(bundle_folder: Path) -> None:
     record = json.loads(bench(bundle_folder, "--scores", "--rounds", "1", "--images", "2", "--json"))
     assert [row["scorer"] for row in record["scores"]] == list(SCORERS)
+
+
+def test_scoring_is_compared_with_a_service_that_only_classifies(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "ROUNDS", 2)
+    record = json.loads(bench(bundle_folder, "--scoring", "--duration", "0.3", "--json"))
+    rates = [[row["requests_per_s"] for row in record[name]] for name in ("scoring", "classifying")]
+    assert [len(found) for found in rates] == [2, 2]
+    assert record["ratio"] == pytest.approx(sum(one / other for one, other in zip(*rates, strict=True)) / 2)
+    assert not any(row["errors"] for name in ("scoring", "classifying") for row in record[name])
+
+
+def test_a_gate_that_only_classifies_finds_the_same_classes(bundle_folder: Path) -> None:
+    bundle, pixels = load_bundle(bundle_folder), [np.asarray(random_picture(seed)) for seed in range(3)]
+    scoring_gate, classifying = Gate(bundle, "cpu"), ClassifyingGate(bundle, "cpu")
+    for verdict, other in zip(scoring_gate.judge(pixels), classifying.judge(pixels), strict=True):
+        assert np.array_equal(verdict.probabilities, other.probabilities)
+        assert (other.score, other.terms) == (0, {})
 
 
 def test_one_thing_is_measured_at_a_time(bundle_folder: Path) -> None:

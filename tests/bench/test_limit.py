@@ -8,6 +8,7 @@ import torch
 from conftest import encoded, random_picture
 from oodgate.bench import limit
 from oodgate.bench.limit import (
+    ACCELERATED,
     BATCHES,
     Forward,
     Limit,
@@ -75,7 +76,7 @@ def test_a_gpu_runs_one_or_two_forwards_at_a_time_and_larger_batches() -> None:
     gpu = torch.device("cuda")
     assert arrangements(gpu) == [(1, 0), (2, 0)]
     assert batches(gpu)[-1] == 256
-    assert limit_steps(gpu) == 1 + 2 * 2 * len(batches(gpu))
+    assert limit_steps(gpu) == 1 + len(ACCELERATED) * 2 * len(batches(gpu))
 
 
 def test_every_way_to_run_the_network_is_measured_and_torch_keeps_its_threads(bundle_folder: Path) -> None:
@@ -84,8 +85,8 @@ def test_every_way_to_run_the_network_is_measured_and_torch_keeps_its_threads(bu
     settings = Settings(bundle=bundle_folder, device="cpu")
     found = measure_limit(load_bundle(bundle_folder), settings, FILES, 0.04, steps.append)
     assert {forward.batch for forward in found.forwards} == set(BATCHES)
-    assert len(found.forwards) == 2 * len(BATCHES) * len(arrangements(torch.device("cpu")))
-    assert {forward.fused for forward in found.forwards} == {False, True}
+    assert len(found.forwards) == len(ACCELERATED) * len(BATCHES) * len(arrangements(torch.device("cpu")))
+    assert {forward.acceleration for forward in found.forwards} == {"none", "onednn", "openvino"}
     assert 0 < found.images_per_s < min(found.decode_per_s, found.best.images_per_s)
     assert sum(steps) == 1 + len(found.forwards) == limit_steps(torch.device("cpu"))
     assert torch.get_num_threads() == before

@@ -1,8 +1,7 @@
-"""Around every request: its id, its access log line, its HTTP metrics, and the answer to an error nobody expected."""
+"""Around every request: its id, its account, and the answer to an error that nobody expected."""
 
 import asyncio
 import re
-from functools import cache
 from random import Random
 from secrets import token_bytes
 from time import perf_counter
@@ -10,29 +9,26 @@ from time import perf_counter
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from oodgate.api.accounts import Accounts
 from oodgate.api.handlers import error_response
 from oodgate.errors import Draining, RequestError
-from oodgate.observability.metrics import Metrics
 
 REQUEST_ID = "X-Request-Id"
-_HEADER = REQUEST_ID.lower().encode()
+REQUEST_ID_HEADER = REQUEST_ID.lower().encode()
 _ID_BITS = 128
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _ids = Random(token_bytes(32))  # noqa: S311 - ids have to be distinct, not secret, and the system's cost a call of it
 
-log = structlog.stdlib.get_logger("oodgate.access")
+log = structlog.stdlib.get_logger("oodgate")
 
 
 class Access:
     """Outermost layer of the service."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, accounts: Accounts) -> None:
         self._app = app
-        self._metrics = metrics
-        self._count_of = cache(metrics.http_requests.labels)
-        self._duration_of = cache(metrics.http_duration.labels)
+        self._accounts = accounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         if scope["type"] != "http":
@@ -47,15 +43,15 @@ class Access:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, request_id.encode())]
             await send(message)
 
         async def answer_instead(error: RequestError) -> None:
             if status == 0:
-                self._metrics.refused.labels(error.code).inc()
+                self._accounts.refuse(error)
                 await error_response(error, scope["path"], request_id)(scope, receive, send_with_id)
 
-        self._metrics.in_flight.inc()
+        self._accounts.open()
         try:
             await self._app(scope, receive, send_with_id)
         except RequestError as error:
@@ -66,21 +62,13 @@ class Access:
             log.exception("unexpected error")
             await answer_instead(RequestError("something unexpected happened; the log has it under this request id"))
         finally:
-            self._metrics.in_flight.dec()
-            self._record(scope, status, perf_counter() - start)
-
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")  # a path of strangers would be an unbounded label
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._count_of(route, method, str(status)).inc()
-        self._duration_of(route).observe(seconds)
-        log.info("request", method=method, path=scope["path"], status=status, duration_ms=round(1000 * seconds, 2))
+            self._accounts.close(scope, status, perf_counter() - start)
 
 
 def choose_request_id(scope: Scope) -> str:
     """The client's id where it is short and plain, a new one otherwise."""
     for name, value in scope["headers"]:
-        if name == _HEADER:
+        if name == REQUEST_ID_HEADER:
             offered: str = value.decode("latin-1")
             return offered if is_plain(offered) else new_request_id()
     return new_request_id()

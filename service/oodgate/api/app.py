@@ -1,25 +1,28 @@
 """The application, assembled: metrics, routes, handlers around the models."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from oodgate import __version__
 from oodgate.api.access import Access
+from oodgate.api.accounts import Accounts
 from oodgate.api.authorisation import Authorisation
 from oodgate.api.documentation import without_validation_errors
 from oodgate.api.documented_access import with_access
 from oodgate.api.doors import Doors
 from oodgate.api.endpoints import ROUTERS, Endpoints
+from oodgate.api.express import Check, Lane
 from oodgate.api.handlers import add_handlers
 from oodgate.api.key_ring import KeyRing
 from oodgate.api.pages import add_pages
 from oodgate.api.repository import Repository
-from oodgate.api.shortcut import Shortcut
 from oodgate.memory import settle
 from oodgate.observability.gpu import gpu_collector
 from oodgate.observability.metrics import Metrics
@@ -27,15 +30,43 @@ from oodgate.observability.metrics import Metrics
 log = structlog.stdlib.get_logger("oodgate")
 
 
-def create_service(repository: Repository, keys: KeyRing | None = None) -> ASGIApp:
+@dataclass(frozen=True)
+class Service:
+    """What answers requests: the lane the plain ones, the application all others."""
+
+    app: ASGIApp
+    lane: Lane
+
+
+def create_service(repository: Repository, keys: KeyRing | None = None) -> Service:
     """The service for the models, whose workers end when it shuts down; without keys everybody may ask."""
-    settings, endpoints = repository.settings, Endpoints()
-    service: ASGIApp = Shortcut(create_app(repository), repository)
+    settings, endpoints, accounts = repository.settings, Endpoints(), Accounts(repository.metrics)
+    app: ASGIApp = create_app(repository)
+    checks: list[Check] = []
     if keys:
-        service = Authorisation(service, endpoints, keys)
+        app = authorisation = Authorisation(app, endpoints, keys)
+        checks.append(authorisation.check)
     if settings.hosts or settings.admin_port:
-        service = Doors(service, endpoints, settings.hosts, settings.admin_port)
-    return Access(service, repository.metrics)
+        app = doors = Doors(app, endpoints, settings.hosts, settings.admin_port)
+        checks.insert(0, doors.check)
+    if settings.proxies:
+        checks.insert(0, believing(settings.proxies))
+    return Service(Access(app, accounts), Lane(repository, accounts, checks))
+
+
+def believing(proxies: list[str]) -> Check:
+    """What puts the client in the place of a trusted proxy, as uvicorn does for the application."""
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    layer = ProxyHeadersMiddleware(nothing, proxies)
+
+    def believe(scope: Scope) -> None:
+        with suppress(StopIteration):  # it waits for nothing, and so is done at its first step
+            layer(scope, None, None).send(None)  # type: ignore[arg-type]
+
+    return believe
 
 
 def create_app(repository: Repository) -> FastAPI:

@@ -25,14 +25,18 @@ class Authorisation:
         if scope["type"] == "lifespan":
             await self._watching(scope, receive, send)
             return
-        kind = self._endpoints.kind(scope["path"])
-        if kind in SCOPES:
-            key = self._check(scope, kind)
-            scope["state"]["client_key"] = key.name
-            structlog.contextvars.bind_contextvars(client_key=key.name)
+        self.check(scope)
+        if name := scope["state"]["client_key"]:
+            structlog.contextvars.bind_contextvars(client_key=name)
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope, kind: Kind | None) -> ApiKey:
+    def check(self, scope: Scope) -> None:
+        """Note the name of a request's key; raises Unauthorized or Forbidden where it may not ask."""
+        kind = self._endpoints.kind(scope["path"])
+        if kind in SCOPES:
+            scope["state"]["client_key"] = self._key(scope, kind).name
+
+    def _key(self, scope: Scope, kind: Kind | None) -> ApiKey:
         """The key of a request; raises Unauthorized, or Forbidden where it is not meant for this kind."""
         offered = offered_key(scope)
         key = self._keys.find(offered) if offered else None

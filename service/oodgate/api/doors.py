@@ -23,12 +23,16 @@ class Doors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         if scope["type"] == "http":
-            kind = self._endpoints.kind(scope["path"])
-            if kind != "probe" and self._hosts and not is_allowed(asked_name(scope), self._hosts):
-                raise HostRefused("this service does not go by the name in 'Host'; use one that its operator allows")
-            if kind in _OPERATORS and self._admin_port not in (0, scope["server"][1]):
-                raise NotFound(f"there is nothing at {scope['path']}")
+            self.check(scope)
         await self._app(scope, receive, send)
+
+    def check(self, scope: Scope) -> None:
+        """Raise HostRefused or NotFound where a request has come by the wrong name or port."""
+        kind = self._endpoints.kind(scope["path"])
+        if kind != "probe" and self._hosts and not is_allowed(asked_name(scope), self._hosts):
+            raise HostRefused("this service does not go by the name in 'Host'; use one that its operator allows")
+        if kind in _OPERATORS and self._admin_port not in (0, scope["server"][1]):
+            raise NotFound(f"there is nothing at {scope['path']}")
 
 
 def asked_name(scope: Scope) -> str:

@@ -156,7 +156,7 @@ async def read(request: Request, models: Models) -> Inference:
 
 async def judge_all(predictor: Predictor, inference: Inference, request: Request) -> list[Verdict]:
     """The verdicts, in order; raises the first error, when all have ended."""
-    origin = origin_of(request, request.state.request_id, "many" if len(inference.pictures) > 1 else "one")
+    origin = origin_of(request.scope, request.state.request_id, "many" if len(inference.pictures) > 1 else "one")
     work = [
         predictor.judge(picture, origin._replace(prediction_id=f"{origin.prediction_id}/{position}", file=file))
         for position, (picture, file) in enumerate(zip(inference.pictures, inference.files, strict=True))

@@ -3,11 +3,11 @@
 import resource
 import socket
 import ssl
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from oodgate.api.protocol import BoundedProtocol
 from oodgate.errors import SetupError
 from oodgate.settings import Settings
 
@@ -40,14 +40,14 @@ def cannot_listen(host: str, port: int) -> SetupError:
     return SetupError(f"cannot listen on {host}:{port}; free it or choose another port")
 
 
-def server_config(service: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves."""
+def server_config(app: ASGIApp, protocol: Any, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves an application, by what makes its side of a connection."""
     return uvicorn.Config(
-        service,
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=BoundedProtocol,
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,

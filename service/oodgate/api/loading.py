@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from oodgate.acceleration import ACCELERATIONS
 from oodgate.bundle import MANIFEST, Bundle, load_bundle
 from oodgate.errors import SetupError
 from oodgate.gate import Gate
@@ -86,21 +87,35 @@ def open_model(folder: Path, settings: Settings) -> Opened:
 def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
     """How the gate's network is run: as the settings say, and measured where they leave it open."""
     if settings.max_batch:
-        return Tuning(settings.workers or 1, settings.threads, settings.threads, settings.max_batch)
-    found = tuned(gate.model, bundle.manifest.preprocessing.crop, bundle.network_hash, settings.state_dir)
+        return _as_told(gate, settings)
+    wanted = tuple(ACCELERATIONS) if settings.acceleration == "auto" else (settings.acceleration,)
+    crop = bundle.manifest.preprocessing.crop
+    found = tuned(gate.model, gate.score, crop, bundle.network_hash, settings.state_dir, wanted)
     log.info(
         "measured",
         model=bundle.manifest.name,
         workers=found.workers,
         threads=found.threads,
         batch=found.max_batch,
-        fused=found.fused,
+        acceleration=found.acceleration,
     )
-    workers = settings.workers or found.workers
-    return replace(
+    told = replace(
         found,
-        workers=workers,
+        workers=settings.workers or found.workers,
         threads=settings.threads or found.threads,
         lone_threads=settings.threads or found.lone_threads,
-        fused=found.fused and gate.model.fuse(workers),
     )
+    return _accelerated(gate, told)
+
+
+def _as_told(gate: Gate, settings: Settings) -> Tuning:
+    """Without any measuring: one worker and the network as it is, where the settings do not say otherwise."""
+    acceleration = "none" if settings.acceleration == "auto" else settings.acceleration
+    told = Tuning(settings.workers or 1, settings.threads, settings.threads, settings.max_batch, acceleration, True)
+    return _accelerated(gate, told)
+
+
+def _accelerated(gate: Gate, tuning: Tuning) -> Tuning:
+    """The arrangement with a copy of the network for each worker, or without where none can be made."""
+    made = gate.model.accelerate(tuning.acceleration, tuning.workers, tuning.threads or 1)
+    return tuning if made else replace(tuning, acceleration="none")

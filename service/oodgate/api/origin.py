@@ -6,7 +6,7 @@ from hashlib import blake2b
 from secrets import token_bytes
 from typing import Literal, NamedTuple
 
-from starlette.requests import Request
+from starlette.types import Scope
 
 from oodgate.api.access import is_plain
 from oodgate.api.limits import header
@@ -32,22 +32,22 @@ class Origin(NamedTuple):
 NOWHERE = Origin()
 
 
-def origin_of(request: Request, prediction_id: str, lane: Literal["one", "many"] = "one") -> Origin:
+def origin_of(scope: Scope, prediction_id: str, lane: Literal["one", "many"] = "one") -> Origin:
     """What a request says of its images; the clients' keys take turns, and so do requests of one image and of many.
 
     Raises InvalidParameter where the client's patience is no time.
     """
-    return Origin(client_of(request), prediction_id, lane=lane_of(request, lane), patience_ms=patience_ms_of(request))
+    return Origin(client_of(scope), prediction_id, lane=lane_of(scope, lane), patience_ms=patience_ms_of(scope))
 
 
-def lane_of(request: Request, lane: Literal["one", "many"]) -> str:
-    """The lane in which the images of a request wait."""
-    return f"{lane} {request.scope['state'].get('client_key', '')}"
+def lane_of(scope: Scope, lane: Literal["one", "many"] = "one") -> str:
+    """The lane of the queue in which the images of a request wait."""
+    return f"{lane} {scope['state'].get('client_key', '')}"
 
 
-def patience_ms_of(request: Request) -> float:
+def patience_ms_of(scope: Scope) -> float:
     """X-Request-Timeout-Ms, infinite where it is not given; raises InvalidParameter where it is no time."""
-    text = header(request, TIMEOUT_MS)
+    text = header(scope, TIMEOUT_MS)
     if not text:
         return math.inf
     if not _NUMBER.fullmatch(text) or float(text) <= 0:
@@ -55,9 +55,9 @@ def patience_ms_of(request: Request) -> float:
     return float(text)
 
 
-def client_of(request: Request) -> str:
+def client_of(scope: Scope) -> str:
     """A hash of what tells clients apart: their key, else X-Client-Id where it is short and plain, else the address."""
-    return hash_of_client(told_client(request))
+    return hash_of_client(told_client(scope))
 
 
 def hash_of_client(told: str) -> str:
@@ -65,9 +65,9 @@ def hash_of_client(told: str) -> str:
     return blake2b(told.encode(), key=_KEY, digest_size=8).hexdigest()
 
 
-def told_client(request: Request) -> str:
-    """What tells clients apart, in words; it leaves this machine's processes only as a hash."""
-    if name := request.scope["state"].get("client_key"):  # what the operator gave, before what anybody can write
+def told_client(scope: Scope) -> str:
+    """What tells clients apart, in words; nobody but the processes of the service may know more than its hash."""
+    if name := scope["state"].get("client_key"):  # what the operator gave, before what anybody can write
         return f"key {name}"
-    offered = header(request, CLIENT_ID)
-    return f"id {offered}" if is_plain(offered) else f"address {request.client.host if request.client else ''}"
+    offered = header(scope, CLIENT_ID)
+    return f"id {offered}" if is_plain(offered) else f"address {scope['client'][0] if scope.get('client') else ''}"

@@ -4,6 +4,8 @@ import re
 
 from starlette.types import Scope
 
+from oodgate.api.limits import MULTIPART, header, media_type
+
 PATH = "/v1/predict"
 DEFAULT_TOP_K = 5
 
@@ -12,7 +14,9 @@ _PLAIN_TOP_K = re.compile(rb"top_k=([1-9][0-9]{0,2})")
 
 def plain_top_k(scope: Scope) -> int | None:
     """The number of classes that a plain request to predict asks for; None where it is not one."""
-    if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+    if scope["path"] != PATH or scope["method"] != "POST":
+        return None
+    if media_type(header(scope, b"content-type")) == MULTIPART:
         return None
     query = scope["query_string"]
     if not query:

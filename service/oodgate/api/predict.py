@@ -23,7 +23,6 @@ from oodgate.api.documentation import (
     problems,
 )
 from oodgate.api.handlers import problem
-from oodgate.images.opening import OpenPicture
 from oodgate.api.leaving import unless_client_leaves
 from oodgate.api.limits import check_file_type, read_file, read_files, read_image
 from oodgate.api.origin import Origin, origin_of
@@ -34,6 +33,7 @@ from oodgate.api.repository import Models
 from oodgate.api.schemas import BatchPrediction, Prediction
 from oodgate.errors import RequestError
 from oodgate.images.decode import decode
+from oodgate.images.opening import OpenPicture
 from oodgate.settings import Settings
 
 router = APIRouter(tags=["predict"])
@@ -99,7 +99,7 @@ async def predict_batch_with_model(
 
 async def answer_image(request: Request, models: Models, name: str, top_k: int) -> Response:
     """The prediction of the one image of a request."""
-    origin = origin_of(request, request.state.request_id)
+    origin = origin_of(request.scope, request.state.request_id)
     models.ready(name).check_room(origin)
     data = await read_image(request, models.settings)
     origin = origin._replace(file=data)
@@ -112,7 +112,7 @@ async def answer_image(request: Request, models: Models, name: str, top_k: int) 
 
 async def answer_batch(request: Request, models: Models, name: str, top_k: int) -> Response:
     """The predictions or problems of the files of a request, in order; one version of the model answers all."""
-    origin = origin_of(request, request.state.request_id, "many")
+    origin = origin_of(request.scope, request.state.request_id, "many")
     models.ready(name)
     files = await read_files(request, models.settings)
     origins = [origin._replace(prediction_id=f"{origin.prediction_id}/{position}") for position in range(len(files))]

@@ -10,7 +10,7 @@ from typing import Self
 
 import structlog
 
-from oodgate.answers import Answer, keep_on_loop
+from oodgate.answers import Answer, Promise, keep_on_loop
 from oodgate.api.facilities import Facilities
 from oodgate.api.judging import Judge, Judgement, Picture
 from oodgate.api.model_drift import ModelDrift
@@ -18,7 +18,6 @@ from oodgate.api.origin import NOWHERE, Origin
 from oodgate.batching import Batcher, BatchLimits
 from oodgate.errors import DeadlinePassed
 from oodgate.gate import Gate, Verdict
-from oodgate.model import use_threads
 from oodgate.observability.metrics import ModelMetrics
 
 _ABANDON_AFTER_S = 1.0
@@ -52,16 +51,47 @@ class Predictor:
 
     def check_room(self, origin: Origin) -> None:
         """Raise what an image would be refused with now, before its bytes are read."""
-        self._batcher.check(monotonic() + self._patience_ms(origin) / 1000, origin.lane)
+        self._batcher.check(self._deadline(origin), origin.lane)
 
     async def judge(self, picture: Picture, origin: Origin = NOWHERE) -> Judged:
         """Answer one image; raises the RequestError that says why there is no answer."""
-        start = perf_counter()
-        answer = await self._answer(picture, origin.lane, self._patience_ms(origin))
+        start, loop = perf_counter(), asyncio.get_running_loop()
+        waiting: asyncio.Future[Answer[Judgement]] = loop.create_future()
+        self.submit(picture, waiting, origin)
+        expiry = loop.call_later(self.patience_ms(origin) / 1000, waiting.cancel)
+        try:
+            return self.conclude(await waiting, origin, start)
+        except asyncio.CancelledError:
+            self.withdraw(waiting)
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # it is the request that is given up
+            raise self.too_late(origin) from None
+        finally:
+            expiry.cancel()
+
+    def submit(self, picture: Picture, promise: Promise[Answer[Judgement]], origin: Origin) -> None:
+        """Queue an image whose answer is awaited elsewhere; raises as `check_room`."""
+        self._batcher.submit(picture, promise, self._deadline(origin), origin.lane)
+
+    def withdraw(self, promise: Promise[Answer[Judgement]]) -> None:
+        """Nobody waits for this answer any more."""
+        self._batcher.withdraw(promise)
+
+    def conclude(self, answer: Answer[Judgement], origin: Origin, start: float) -> Judged:
+        """Count an image that was judged, and say where its time went since `start` (of `perf_counter`)."""
         self._take_note(answer, origin)
         verdict, decode_ms = answer.result.verdict, answer.result.decode_ms
         timing = {"queue": answer.queue_ms, "decode": decode_ms, "forward": verdict.forward_ms}
         return Judged(verdict, timing | {"total": 1000 * (perf_counter() - start)})
+
+    def patience_ms(self, origin: Origin) -> float:
+        """How long an image may wait for its answer."""
+        return min(origin.patience_ms, self._settings.deadline_ms)
+
+    def too_late(self, origin: Origin) -> DeadlinePassed:
+        """What is said where that time is over."""
+        return DeadlinePassed(f"there was no answer within {self.patience_ms(origin):g} ms")
 
     @property
     def alive(self) -> bool:
@@ -80,13 +110,21 @@ class Predictor:
     @contextmanager
     def in_use(self) -> Iterator[Self]:
         """Keep the model until the end of a request."""
-        self._users += 1
+        self.hold()
         try:
             yield self
         finally:
-            self._users -= 1
-            if not self._users:
-                self._unused.set()
+            self.let_go()
+
+    def hold(self) -> None:
+        """A request needs the model."""
+        self._users += 1
+
+    def let_go(self) -> None:
+        """A request has no need of the model any more."""
+        self._users -= 1
+        if not self._users:
+            self._unused.set()
 
     async def unused(self) -> None:
         """Wait until no request uses the model; nothing may hand it to a new one any more."""
@@ -116,24 +154,8 @@ class Predictor:
         self._batcher.start()
         self._facilities.metrics.models.show(self._own_metrics)
 
-    def _patience_ms(self, origin: Origin) -> float:
-        return min(origin.patience_ms, self._settings.deadline_ms)
-
-    async def _answer(self, picture: Picture, lane: str, patience_ms: float) -> Answer[Judgement]:
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[Answer[Judgement]] = loop.create_future()
-        self._batcher.submit(picture, waiting, monotonic() + patience_ms / 1000, lane)
-        expiry = loop.call_later(patience_ms / 1000, waiting.cancel)
-        try:
-            return await waiting
-        except asyncio.CancelledError:
-            self._batcher.withdraw(waiting)
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise  # it is the request that is given up
-            raise DeadlinePassed(f"there was no answer within {patience_ms:g} ms") from None
-        finally:
-            expiry.cancel()
+    def _deadline(self, origin: Origin) -> float:
+        return monotonic() + self.patience_ms(origin) / 1000
 
     def _take_note(self, answer: Answer[Judgement], origin: Origin) -> None:
         """Let metrics, drift alarm and quarantine know of an image that was judged."""
@@ -156,10 +178,11 @@ def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) ->
         Judge(gate, facilities.openers_of(tuning.workers), on_forward=metrics.batch_size.observe).judge,
         BatchLimits(tuning.max_batch, settings.max_wait_ms / 1000, settings.max_queue, tuning.workers),
         keep_on_loop,
-        on_start=partial(gate.model.enter_worker, fused=tuning.fused),
-        on_share=lambda alone: use_threads(tuning.lone_threads if alone else tuning.threads),
+        on_start=partial(gate.model.enter_worker, tuning.accelerated),
+        on_share=lambda alone: gate.model.adapt(*(tuning.alone if alone else tuning.shared)),
         on_failure=lambda error: log.error("a batch failed", exc_info=error),
         on_death=lambda error: log.critical("the worker ended", exc_info=error),
+        soon=lambda step: asyncio.get_running_loop().call_soon(step),
     )
 
 

@@ -14,8 +14,8 @@ import uvicorn
 from oodgate.api.app import create_metrics, create_service
 from oodgate.api.key_ring import KeyRing
 from oodgate.api.listening import allow_descriptors, cannot_listen, check_certificate, listen, server_config
-from oodgate.api.protocol import BoundedProtocol
 from oodgate.api.repository import Repository
+from oodgate.api.service_protocol import ServiceProtocol
 from oodgate.model import use_threads
 from oodgate.observability.logs import configure_logs
 from oodgate.settings import Settings
@@ -43,7 +43,8 @@ class DrainingServer(uvicorn.Server):
         """Listen; what comes by the socket for operators is drained with all the rest."""
         await super().startup(sockets)
         if self._admin_socket:
-            protocol = partial(BoundedProtocol, self.config, self.server_state, self.lifespan.state)
+            made = self.config.http_protocol_class
+            protocol = partial(made, self.config, self.server_state, self.lifespan.state)  # type: ignore[call-arg]
             create_server = asyncio.get_running_loop().create_server
             self.servers.append(await create_server(protocol, sock=self._admin_socket, ssl=self.config.ssl))
 
@@ -53,9 +54,11 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter) or monotonic() >= self._stop_at or self._repository.hangs
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, wait for the work in flight, then end the threads; uvicorn forgets them when it is forced."""
+        """Stop listening, wait for the work in flight, then end the threads; uvicorn forgets both when it is forced."""
         await super().shutdown(sockets)
         if self.force_exit:
+            for task in tuple(self.server_state.tasks):
+                task.cancel()
             await self.lifespan.shutdown()
 
 
@@ -68,7 +71,8 @@ def serve(settings: Settings, kind: type[DrainingServer] = DrainingServer) -> No
     keys = KeyRing(settings.api_keys) if settings.api_keys else None
     admin_socket = listen(settings.host, settings.admin_port) if settings.admin_port else None
     repository = Repository(settings, create_metrics())
-    config = server_config(create_service(repository, keys), settings)
+    service = create_service(repository, keys)
+    config = server_config(service.app, partial(ServiceProtocol, lane=service.lane), settings)
     try:
         kind(config, repository, admin_socket).run()
     except SystemExit as error:  # uvicorn's way out when it cannot listen; it has logged why

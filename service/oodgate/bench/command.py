@@ -14,6 +14,8 @@ from oodgate.bench.limit import Progress
 from oodgate.bench.overhead import STEPS as OVERHEAD_STEPS
 from oodgate.bench.overhead import measure_overhead
 from oodgate.bench.scores import measure_costs
+from oodgate.bench.scoring import STEPS as SCORING_STEPS
+from oodgate.bench.scoring import measure_scoring
 from oodgate.bench.service import Plan, measure_service
 from oodgate.bundle import load_bundle
 from oodgate.errors import SetupError
@@ -32,7 +34,7 @@ class Measurement:
 
 
 def measurement(kind: str, plan: Plan, images: int, rounds: int, folder: Path | None) -> Measurement:
-    """What to run: service, overhead, growth or scores, which take `images` and `rounds`; `folder` takes the plot."""
+    """What to run, by its name; `images` and `rounds` are of the scores, `folder` takes the plot of growth."""
 
     def service(progress: Progress) -> Result:
         report = measure_service(plan, progress)
@@ -54,11 +56,16 @@ def measurement(kind: str, plan: Plan, images: int, rounds: int, folder: Path | 
         costs = measure_costs(bundle, settings.device, settings.precision, images, rounds, progress)
         return asdict(costs), tables.tables_of_scores(costs)
 
+    def scoring(progress: Progress) -> Result:
+        measured = measure_scoring(plan.settings, plan.files, plan.duration_s, progress)
+        return measured.as_dict(), tables.tables_of_scoring(measured)
+
     return {
         "service": Measurement(plan.steps, service),
         "overhead": Measurement(OVERHEAD_STEPS, overhead),
         "growth": Measurement(GROWTH_STEPS, growth),
         "scores": Measurement(rounds, scores),
+        "scoring": Measurement(SCORING_STEPS, scoring),
     }[kind]
 
 

@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 
+from oodgate.acceleration import ACCELERATIONS
 from oodgate.api.predict import file_picture
 from oodgate.bench.pictures import ImageFile
 from oodgate.bench.process import cores
 from oodgate.bundle import Bundle
 from oodgate.images.preprocess import preprocess
 from oodgate.model import Model
-from oodgate.settings import Settings
+from oodgate.settings import Acceleration, Settings
 
 BATCHES = (1, 2, 4, 8, 16, 32)
-FUSED = (False, True)
+ACCELERATED: tuple[Acceleration, ...] = ("none", *ACCELERATIONS)
 
 Progress = Callable[[int], None]
 Work = Callable[[], int]
@@ -33,7 +34,7 @@ class Forward:
     batch: int
     forwards: int
     threads: int
-    fused: bool
+    acceleration: Acceleration
     images_per_s: float
 
 
@@ -68,7 +69,7 @@ def combine(forward: float, decode: float, shared: bool) -> float:
 
 def steps(device: torch.device) -> int:
     """How many measurements `measure_limit` makes."""
-    return 1 + len(FUSED) * len(arrangements(device)) * len(batches(device))
+    return 1 + len(ACCELERATED) * len(arrangements(device)) * len(batches(device))
 
 
 def measure_limit(
@@ -79,9 +80,10 @@ def measure_limit(
     progress(1)
     model = Model(bundle, settings.device, settings.precision)
     forwards = []
-    for (parallel, threads), batch, fused in product(arrangements(model.device), batches(model.device), FUSED):
-        if not fused or model.fuse(parallel):
-            how = Forward(batch, parallel, threads, fused, 0)
+    ways = product(arrangements(model.device), batches(model.device), ACCELERATED)
+    for (parallel, threads), batch, acceleration in ways:
+        if acceleration == "none" or model.accelerate(acceleration, parallel, threads):
+            how = Forward(batch, parallel, threads, acceleration, 0)
             forwards.append(_measure_forward(model, bundle, how, duration_s / 4))
         progress(1)
     return Limit(model.device.type, cores(), decode_per_s, tuple(forwards))
@@ -137,7 +139,9 @@ def _measure_forward(model: Model, bundle: Bundle, how: Forward, duration_s: flo
         return how.batch
 
     def prepare() -> None:
-        model.enter_worker(how.threads, how.fused)
+        accelerated = how.acceleration != "none"
+        model.enter_worker(accelerated)
+        model.adapt(how.threads, accelerated)
 
     with torch_threads_kept():
         rate = images_per_s(forward, how.forwards, duration_s, prepare)

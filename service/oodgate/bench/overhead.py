@@ -14,7 +14,7 @@ from PIL import Image
 
 from oodgate.api import loading, repository, server
 from oodgate.api.judging import Picture
-from oodgate.api.predictor import Judged, Predictor
+from oodgate.api.predictor import Predictor
 from oodgate.bench.limit import Progress
 from oodgate.bench.pictures import ImageFile
 from oodgate.bench.served import Row, serving
@@ -76,9 +76,9 @@ class IdleGate(Gate):
 class IdlePredictor(Predictor):
     """Opens no picture."""
 
-    async def judge(self, picture: Picture, *rest: Any, **named: Any) -> Judged:
-        """The verdict on a single pixel."""
-        return await super().judge(lambda: _PIXEL, *rest, **named)
+    def submit(self, picture: Picture, *rest: Any, **named: Any) -> None:
+        """A single pixel in the place of the picture."""
+        super().submit(lambda: _PIXEL, *rest, **named)
 
 
 def put(module: ModuleType, name: str, replacement: type) -> None:

@@ -9,6 +9,7 @@ from oodgate.bench.growth import Growth
 from oodgate.bench.limit import Limit
 from oodgate.bench.overhead import Overhead
 from oodgate.bench.scores import Costs
+from oodgate.bench.scoring import Scoring
 from oodgate.bench.served import Row
 from oodgate.bench.service import Report
 
@@ -51,6 +52,14 @@ def tables_of_scores(costs: Costs) -> Iterator[RenderableType]:
     yield table
 
 
+def tables_of_scoring(scoring: Scoring) -> Iterator[RenderableType]:
+    """Both services, and the ratio."""
+    for name, rows in (("with scores", scoring.scoring), ("classes only", scoring.classifying)):
+        yield name
+        yield loads(rows)
+    yield f"with scores {scoring.ratio:.1%} of the requests/s without: the median of {len(scoring.scoring)} rounds"
+
+
 def loads(rows: Sequence[Row]) -> Table:
     """What the clients saw."""
     table = numbers_table("clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "errors")
@@ -79,7 +88,9 @@ def limit(found: Limit) -> Table:
     table = numbers_table("alone", "how", "images/s", caption=f"limit on {found.device}")
     table.add_row("decode", f"{found.decode_threads} threads", _number(found.decode_per_s, 1))
     threads = f" x {best.threads} threads" if best.threads else " at a time"
-    how = f"batch {best.batch}, {best.forwards}{threads}{', fused' if best.fused else ''}"
+    how = (
+        f"batch {best.batch}, {best.forwards}{threads}{'' if best.acceleration == 'none' else f', {best.acceleration}'}"
+    )
     table.add_row("forward", how, _number(best.images_per_s, 1))
     table.add_row("both", "", _number(found.images_per_s, 1))
     return table

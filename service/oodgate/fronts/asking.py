@@ -6,9 +6,9 @@ device process says the last of it. So no picture is written over another that i
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
-from time import monotonic
+from time import perf_counter
 
 from oodgate.errors import DeadlinePassed, NotReady, RequestError
 from oodgate.fronts.exchanges import Exchanges, gone
@@ -65,35 +65,24 @@ class Asking:
 
     async def judge(self, data: bytes, sender: Sender, top_k: int) -> Answered:
         """The prediction of an image file; raises the RequestError that says why there is none."""
-        began, patience_s = monotonic(), min(sender.patience_ms, self._settings.deadline_ms) / 1000
+        began_s, patience_ms = perf_counter(), min(sender.patience_ms, self._settings.deadline_ms)
+        sender = replace(sender, patience_ms=patience_ms)
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(patience_ms / 1000):
                 for _ in range(_MOST_ATTEMPTS):
-                    if answered := await self._attempt(data, sender, top_k, began, began + patience_s):
+                    if answered := await self._attempt(data, sender, top_k, began_s):
                         return answered
         except (TimeoutError, DeadlinePassed):  # whichever process noticed first
-            raise DeadlinePassed(f"there was no answer within {1000 * patience_s:g} ms") from None
+            raise DeadlinePassed(f"there was no answer within {patience_ms:g} ms") from None
         raise NotReady("the model is being replaced; send the request to another instance")
 
-    async def _attempt(
-        self, data: bytes, sender: Sender, top_k: int, began_s: float, deadline_s: float
-    ) -> Answered | None:
+    async def _attempt(self, data: bytes, sender: Sender, top_k: int, began_s: float) -> Answered | None:
         """The answer; None where the model was replaced meanwhile by one that sees pictures otherwise."""
         transform, slot = self.transform, self._free.take()
         try:
             picture = await self._open(data, transform)
             self._slots.write(slot, picture.pixels)
-            ask = Ask(
-                slot,
-                transform.number,
-                sender.request_id,
-                sender.client,
-                sender.lane,
-                began_s,
-                deadline_s,
-                picture.decode_ms,
-                top_k,
-            )
+            ask = Ask(slot, transform.number, top_k, picture.decode_ms, began_s, *astuple(sender))
             reply = self._send(ask, data if self._keeps else b"")
         except BaseException:
             self._free.give_back(slot)

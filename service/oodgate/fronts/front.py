@@ -2,8 +2,8 @@
 
     python -m oodgate.fronts.front LINK SLOTS LISTENING
 
-The arguments are descriptors that it inherits. It has no will of its own: it begins when the device process has told it
-everything, and ends when that says so, or is gone. Signals are for the device process, which decides what comes of them.
+The arguments are descriptors that it inherits. It has no will of its own: it begins when the device process has told
+it everything, and ends when that says so, or is gone. Signals are for the device process, which decides on all ends.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import uvloop
 from PIL import Image
 
 from oodgate.api.listening import allow_descriptors, server_config
+from oodgate.api.protocol import BoundedProtocol
 from oodgate.fronts.asking import Asking
 from oodgate.fronts.exchanges import Exchanges
 from oodgate.fronts.link import Link
@@ -65,7 +66,8 @@ class Front:
             settings, self._exchanges, slots, transform, welcome.threads, welcome.keeps_files
         )
         metrics = ReportedMetrics(Reports(self.link))
-        config = server_config(FrontService(settings, asking, Passage(self._exchanges), metrics), settings)
+        service = FrontService(settings, asking, Passage(self._exchanges), metrics)
+        config = server_config(service, BoundedProtocol, settings)
         config.timeout_graceful_shutdown = round(settings.drain_timeout_ms / 1000 + _DRAIN_MARGIN_S)
         self._server = FrontServer(config)
         serving = asyncio.create_task(self._server.serve([listening]))

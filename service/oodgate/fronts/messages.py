@@ -10,7 +10,7 @@ from oodgate.errors import RequestError
 from oodgate.images.preprocess import Preprocessing
 from oodgate.settings import Settings
 
-_ERRORS: dict[str, type[RequestError]] = {kind.code: kind for kind in (RequestError, *RequestError.__subclasses__())}
+_ERRORS = {kind.code: kind for kind in RequestError.__subclasses__()}
 _BYTES = ("raw_path", "query_string")
 _TEXTS = ("type", "asgi", "http_version", "scheme", "method", "path", "root_path")
 
@@ -42,13 +42,13 @@ class Ask(NamedTuple):
 
     slot: int
     transform: int
-    request_id: str
-    client: str
-    lane: str
-    began_s: float  # of the monotonic clock, which is the same for all processes
-    deadline_s: float
-    decode_ms: float
     top_k: int
+    decode_ms: float
+    began_s: float  # of `perf_counter`, whose clock is one for all processes
+    request_id: str
+    client: str  # in words, as of `told_client`
+    lane: str
+    patience_ms: float  # since it began
 
 
 class Counted(NamedTuple):
@@ -108,7 +108,7 @@ def pack_scope(scope: Scope) -> bytes:
 def read_scope(payload: bytes) -> Scope:
     """The scope as uvicorn would give it."""
     record = orjson.loads(payload)
-    scope: Scope = {name: record[name] for name in _TEXTS}
+    scope: dict[str, Any] = {name: record[name] for name in _TEXTS}
     scope |= {name: record[name].encode("latin-1") for name in _BYTES}
     scope |= {name: tuple(record[name]) if record[name] else None for name in ("client", "server")}
     return scope | {"headers": _to_bytes(record["headers"]), "state": {}}

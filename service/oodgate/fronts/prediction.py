@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oodgate.api.access import Access
+from oodgate.api.accounts import Accounts
 from oodgate.api.authorisation import Authorisation
 from oodgate.api.doors import Doors
 from oodgate.api.key_ring import KeyRing
@@ -37,18 +38,18 @@ class FrontService:
             service = Authorisation(service, OnlyPredict(), KeyRing(settings.api_keys))
         if settings.hosts:
             service = Doors(service, OnlyPredict(), settings.hosts, settings.admin_port)
-        # It counts as the metrics do, as far as a request needs it.
-        self._plain = Access(service, cast("Metrics", metrics))
+        # They count as the metrics do, as far as a request needs it.
+        self._plain = Access(service, Accounts(cast("Metrics", metrics)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
-        plain = scope["type"] == "lifespan" or (self._asking.able and plain_top_k(scope) is not None)
+        plain = scope["type"] == "lifespan" or (self._asking.able and plain_top_k(scope))
         await (self._plain if plain else self._passage)(scope, receive, send)
 
 
 class OnlyPredict:
     """The kind of the one endpoint that a front has."""
 
-    def kind(self, path: str) -> Kind | None:  # noqa: ARG002
+    def kind(self, path: str) -> Kind | None:
         """Always the same."""
         return "predict"
 
@@ -71,7 +72,7 @@ class PlainPrediction:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, top_k: int) -> Response:
-        sender = sender_of(request)
+        sender = sender_of(request.scope)
         self._asking.check_room()
         data = await read_image(request, self._settings)
         answered = await unless_client_leaves(request, self._asking.judge(data, sender, top_k))
@@ -79,10 +80,9 @@ class PlainPrediction:
         return Response(answered.document, media_type="application/json")
 
 
-def sender_of(request: Request) -> Sender:
-    """What the request says of its image; raises InvalidParameter where the client's patience is no time."""
-    lane, patience_ms = lane_of(request, "one"), patience_ms_of(request)
-    return Sender(request.state.request_id, told_client(request), lane, patience_ms)
+def sender_of(scope: Scope) -> Sender:
+    """What a request says of its image; raises InvalidParameter where the client's patience is no time."""
+    return Sender(scope["state"]["request_id"], told_client(scope), lane_of(scope), patience_ms_of(scope))
 
 
 async def live(receive: Receive, send: Send) -> None:

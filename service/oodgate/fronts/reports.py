@@ -40,7 +40,7 @@ class Reports:
 
     def send(self) -> None:
         """Tell all of it now."""
-        keys = {key: None for key in (*self._amounts, *self._observed)}
+        keys = dict.fromkeys((*self._amounts, *self._observed))
         counted = [Counted(*key, self._amounts[key], self._observed.get(key, [])) for key in keys]
         self._amounts.clear()
         self._observed.clear()

@@ -1,0 +1,222 @@
+"""The way of most requests, one image for the default model: from the connection to the queue and back to it.
+
+Read on from `Express`. It stands in the place of uvicorn's own cycle of a request and does what the endpoint does
+(`predict.py`), with the same steps and the same errors. A task, the framework's requests and responses, its routing and
+parameters cost more than everything else that the service itself does for an image.
+"""
+
+from asyncio import AbstractEventLoop, TimerHandle, Transport
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, Self
+
+import orjson
+import structlog
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.server import ServerState
+
+from oodgate.answers import Answer
+from oodgate.api import render
+from oodgate.api.access import REQUEST_ID_HEADER, choose_request_id
+from oodgate.api.accounts import Accounts
+from oodgate.api.handlers import error_response
+from oodgate.api.judging import Judgement
+from oodgate.api.limits import check_size, check_type, header, late_body, media_type, not_empty
+from oodgate.api.origin import origin_of
+from oodgate.api.plain import PATH
+from oodgate.api.predict import file_picture
+from oodgate.api.predictor import Predictor
+from oodgate.api.repository import Repository
+from oodgate.errors import ClientLeft, Draining, RequestError
+
+_JSON = (b"content-type", b"application/json")
+
+Check = Callable[[Scope], None]
+"""Raises the RequestError with which a request is refused."""
+
+log = structlog.stdlib.get_logger("oodgate")
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What answers plain requests, and what they have to pass before."""
+
+    repository: Repository
+    accounts: Accounts
+    checks: Sequence[Check] = ()
+    path: str = PATH
+
+
+class Connection(Protocol):
+    """What a request needs of the connection that it came by."""
+
+    scope: Any
+    transport: Transport
+    loop: AbstractEventLoop
+    server_state: ServerState
+    tasks: set[Any]
+
+    def on_response_complete(self) -> None: ...  # noqa: D102
+
+
+class Express:
+    """One plain request, and the promise of its answer."""
+
+    def __init__(self, lane: Lane, connection: Connection, keep_alive: bool, top_k: int) -> None:
+        """The request has come as far as its headers."""
+        self.keep_alive = keep_alive
+        self.disconnected = self.response_complete = False
+        self._lane, self._connection, self._scope = lane, connection, connection.scope
+        self._start, self._top_k = perf_counter(), top_k
+        self._id = choose_request_id(self._scope)
+        self._scope["route"] = lane
+        self._scope["state"] |= {"request_id": self._id, "client_key": ""}
+        self._parts: list[bytes] = []
+        self._received_bytes = 0
+        self._expiry: TimerHandle | None = None
+        self._predictor: Predictor | None = None
+
+    def begin(self) -> None:
+        """Refuse what can be refused before the body is read."""
+        self._lane.accounts.open()
+        self._connection.tasks.add(self)
+        self._safely(self._admit)
+
+    def receive(self, part: bytes) -> None:
+        """A part of the body has come."""
+        if not self.response_complete:
+            self._safely(self._take, part)
+
+    def received(self) -> None:
+        """The whole body has come."""
+        if not self.response_complete:
+            self._safely(self._submit)
+
+    @property
+    def message_event(self) -> Self:
+        """Where uvicorn says that something has happened to the connection."""
+        return self
+
+    def set(self) -> None:
+        """The connection has ended, or it is done with this request."""
+        if self.disconnected and not self.response_complete:
+            self._withdraw()
+            error = ClientLeft("the client left before its answer was ready")
+            self._lane.accounts.refuse(error)
+            self._close(error.status)
+
+    def cancel(self, msg: object = None) -> None:
+        """The time to drain is over, and uvicorn ends what it believes to be a task."""
+        self.get_loop().call_soon(self._give_up)
+
+    def get_loop(self) -> AbstractEventLoop:
+        """The loop of its connection."""
+        return self._connection.loop
+
+    def done(self) -> bool:
+        """Whether nobody waits for an answer any more."""
+        return self.response_complete
+
+    def set_result(self, answer: Answer[Judgement], /) -> None:
+        """The image has been judged."""
+        self._safely(self._answer, answer)
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """The image has not been judged."""
+        self._safely(self._fail, error)
+
+    def _admit(self) -> None:
+        for check in self._lane.checks:
+            check(self._scope)
+        repository = self._lane.repository
+        self._origin = origin_of(self._scope, self._id)
+        repository.ready(repository.default).check_room(self._origin)
+        check_type(media_type(header(self._scope, b"content-type")), repository.settings.content_types)
+        check_size(int(header(self._scope, b"content-length") or 0), repository.settings.max_bytes)
+        timeout_ms = repository.settings.body_timeout_ms
+        self._expire_after(timeout_ms, lambda: late_body(timeout_ms))
+
+    def _take(self, part: bytes) -> None:
+        self._received_bytes += len(part)
+        check_size(self._received_bytes, self._lane.repository.settings.max_bytes)
+        self._parts.append(part)
+
+    def _submit(self) -> None:
+        repository, data = self._lane.repository, not_empty(b"".join(self._parts))
+        self._parts.clear()
+        self._origin = self._origin._replace(file=data)
+        predictor = repository.ready(repository.default)
+        predictor.submit(file_picture(data, repository.settings), self, self._origin)
+        predictor.hold()
+        self._predictor = predictor
+        self._submitted = perf_counter()
+        self._expire_after(predictor.patience_ms(self._origin), lambda: predictor.too_late(self._origin))
+
+    def _answer(self, answer: Answer[Judgement]) -> None:
+        assert self._predictor is not None  # noqa: S101 - it has answered
+        judged = self._predictor.conclude(answer, self._origin, self._submitted)
+        document = render.prediction(judged, self._predictor.gate, self._top_k, self._id)
+        body = orjson.dumps(document)
+        headers = (_JSON, (b"content-length", b"%d" % len(body)))
+        self._send(200, headers, body, decision=str(document["decision"]))
+
+    def _fail(self, error: BaseException) -> None:
+        raise error
+
+    def _expire_after(self, timeout_ms: float, why: Callable[[], RequestError]) -> None:
+        def expire() -> None:
+            self._withdraw()
+            self._refuse(why())
+
+        if self._expiry:
+            self._expiry.cancel()
+        self._expiry = self.get_loop().call_later(timeout_ms / 1000, expire)
+
+    def _give_up(self) -> None:
+        if not self.response_complete:
+            self._withdraw()
+            self._refuse(Draining("the service stopped before the answer was ready; ask another instance"))
+
+    def _withdraw(self) -> None:
+        if self._predictor:
+            self._predictor.withdraw(self)
+
+    def _safely(self, step: Callable[..., None], *given: object) -> None:
+        """Whatever happens in a step, the request gets an answer."""
+        try:
+            step(*given)
+        except RequestError as error:
+            self._refuse(error)
+        except Exception:
+            log.exception("unexpected error", request_id=self._id)
+            self._refuse(RequestError("something unexpected happened; the log has it under this request id"))
+
+    def _refuse(self, error: RequestError) -> None:
+        if not self.response_complete:
+            self._lane.accounts.refuse(error)
+            response = error_response(error, self._scope["path"], self._id)
+            self._send(response.status_code, response.raw_headers, bytes(response.body))
+
+    def _send(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, **facts: str) -> None:
+        own = (REQUEST_ID_HEADER, self._id.encode())
+        pieces = [STATUS_LINE[status]]
+        for name, value in (*self._connection.server_state.default_headers, *headers, own):
+            pieces += (name, b": ", value, b"\r\n")
+        pieces += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body)
+        self._connection.transport.write(b"".join(pieces))
+        self._close(status, **facts)
+        if not self.keep_alive:
+            self._connection.transport.close()
+
+    def _close(self, status: int, **facts: str) -> None:
+        self.response_complete = True
+        if self._expiry:
+            self._expiry.cancel()
+        self._connection.tasks.discard(self)
+        if self._predictor:
+            self._predictor.let_go()
+        seconds = perf_counter() - self._start
+        self._lane.accounts.close(self._scope, status, seconds, request_id=self._id, **facts)
+        self._connection.on_response_complete()

@@ -1,0 +1,74 @@
+"""What scores, p-values and decisions cost a service: the same one beside it only classifies, and they take turns.
+
+Run as a module this is the one that only classifies.
+"""
+
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oodgate.api import loading, server
+from oodgate.bench.limit import Progress
+from oodgate.bench.overhead import put
+from oodgate.bench.pictures import files_for
+from oodgate.bench.served import Row, serving
+from oodgate.bundle import load_bundle
+from oodgate.gate import BatchScores, Gate
+from oodgate.settings import Settings
+
+CLIENTS = 32
+ROUNDS = 5
+STEPS = 2 * ROUNDS
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Loads of both services, in turns."""
+
+    scoring: tuple[Row, ...]
+    classifying: tuple[Row, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Throughput with scores over throughput without: the median of the rounds."""
+        rates = zip(self.scoring, self.classifying, strict=True)
+        return median(one.requests_per_s / other.requests_per_s for one, other in rates)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines."""
+        return asdict(self) | {"ratio": self.ratio}
+
+
+def measure_scoring(settings: Settings, where: str | None, duration_s: float, progress: Progress) -> Scoring:
+    """Load both services, each round in the other order."""
+    files = files_for(load_bundle(settings.bundle, settings.trusted_keys).manifest, where, settings)
+    rows: tuple[list[Row], list[Row]] = ([], [])
+    with serving(settings, files) as scoring, serving(settings, files, module=__name__) as classifying:
+        for turn in range(ROUNDS):
+            both = list(zip((scoring, classifying), rows, strict=True))
+            for service, found in both if turn % 2 == 0 else reversed(both):
+                found.append(service.closed(CLIENTS, duration_s))
+                progress(1)
+    return Scoring(tuple(rows[0]), tuple(rows[1]))
+
+
+class ClassifyingGate(Gate):
+    """Finds classes; scores and terms are zeros."""
+
+    def score(self, pixels: Tensor) -> BatchScores:
+        """The probabilities, and nothing else."""
+        with torch.inference_mode():
+            logits = self.model.run(pixels).logits / self.calibration.temperature
+            probabilities = logits.softmax(1).cpu().numpy()
+        zeros = np.zeros(len(pixels), dtype=np.float32)
+        rankings = np.argsort(-probabilities, axis=1, kind="stable")
+        return BatchScores(probabilities, rankings, zeros, {}, zeros > 0, forward_ms=0, score_ms=0)
+
+
+if __name__ == "__main__":
+    put(loading, "Gate", ClassifyingGate)
+    server.serve(Settings())
