@@ -60,7 +60,7 @@ def fail(sentence: str) -> NoReturn:
 @options_of_settings
 def serve(**options: Any) -> None:
     """Serve a bundle over HTTP until a signal comes."""
-    from oodgate.api.server import serve as serve_until_signal
+    from oodgate.fronts.device import serve as serve_until_signal
 
     serve_until_signal(read_settings(options))
 
@@ -277,7 +277,10 @@ def bench(
     scoring: Annotated[bool, typer.Option("--scoring", help="The service beside one that only classifies.")] = False,
     out_folder: Annotated[Path | None, typer.Option("--out", help="Folder for --growth's JSON and plot.")] = None,
     images: Annotated[int, typer.Option(min=1, help="Images in a batch of --scores.")] = 16,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of --scores; medians are printed.")] = 30,
+    rounds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Turns of service and limit, or of --scores.", show_default="3, 30"),
+    ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the network runs. [env: OODGATE_DEVICE]")] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Number format of the forward. [env: OODGATE_PRECISION]")
@@ -293,8 +296,8 @@ def bench(
     if len(kinds) > 1:
         raise typer.BadParameter("measure one thing at a time", param_hint=" / ".join(f"--{kind}" for kind in kinds))
     settings = read_settings({"bundle": bundle_folder, "device": device, "precision": precision})
-    plan = Plan(settings, files, parse_clients(clients), duration, rate)
-    chosen = measurement(kinds[0], plan, images, rounds, out_folder)
+    plan = Plan(settings, files, parse_clients(clients), duration, rate, rounds or 3)
+    chosen = measurement(kinds[0], plan, images, rounds or 30, out_folder)
     with progress_bar("bench", chosen.steps) as advance:
         record, tables = chosen.run(advance)
     if as_json:

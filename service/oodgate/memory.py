@@ -2,7 +2,13 @@
 
 import ctypes
 import gc
+import re
 from contextlib import suppress
+from mmap import MADV_DONTNEED
+from pathlib import Path
+
+# Of a file, not writable, and every page still as in the file: other than these are written over when libraries load.
+_CLEAN = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-[x-]p .* /.+\n(?:[A-Z].*\n)*?Anonymous: +0 kB$", re.MULTILINE)
 
 
 def settle() -> None:
@@ -12,5 +18,10 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
-    with suppress(OSError, AttributeError):  # another C library than glibc has no such call
-        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError, AttributeError):  # another system, or another C library than glibc
+        libc = ctypes.CDLL(None)
+        libc.malloc_trim(0)
+        for mapping in _CLEAN.finditer(Path("/proc/self/smaps").read_text()):
+            start, end = (int(address, 16) for address in mapping.groups())
+            # Loading reads most of libraries that are never called, above all CUDA's; what is called comes back.
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)

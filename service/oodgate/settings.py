@@ -84,6 +84,13 @@ class Settings(BaseSettings):
     )
     workers: Measured = Field(0, ge=0, le=256, description="Forwards at the same time; auto takes what is fastest.")
 
+    fronts: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Processes that read requests and open images beside the one with the models; 0 does all in one.",
+    )
+
     max_batch: Measured = Field(
         0,
         ge=0,

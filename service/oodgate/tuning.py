@@ -25,7 +25,6 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 GOOD_ENOUGH = 0.93
 """The largest batch with this share of the highest rate is taken: its images share what each batch costs elsewhere."""
 
-_CPU_SIZES = SIZES[:6]
 _CUDA_WORKERS = 3  # while one opens pictures, two overlap copies and forwards on their streams
 _WORKERS_PAY = 0.85
 _ACCELERATION_PAYS = 1.1  # times as fast as without; copies cost memory
@@ -98,18 +97,24 @@ def measure(
     model: Model, work: Work, crop: tuple[int, int], accelerations: Sequence[Acceleration] = tuple(ACCELERATIONS)
 ) -> Tuning:
     """Time every arrangement of the work that the model's batches are; some seconds for a small network."""
+    sizes = sizes_for(model.device)
     if model.device.type == "cuda":
         way = Way(_CUDA_WORKERS, 0)
-        return _tuning(way, measure_rates(model, work, crop, [way], SIZES)[way])
+        return _tuning(way, measure_rates(model, work, crop, [way], sizes)[way])
     cores = available_cores()
     ways = [Way(workers, cores // workers) for workers in (2**power for power in range(cores.bit_length()))]
-    rates = measure_rates(model, work, crop, ways, _CPU_SIZES[::2])
+    rates = measure_rates(model, work, crop, ways, sizes[::2])
     workers = most_workers({way.workers: max(rates[way].values()) for way in ways})
     plain = Way(workers, cores // workers)
     ways = [plain, *(plain._replace(acceleration=acceleration) for acceleration in accelerations)]
-    rates = measure_rates(model, work, crop, ways, _CPU_SIZES)
+    rates = measure_rates(model, work, crop, ways, sizes)
     best = fastest([_tuning(way, found) for way, found in rates.items()])
     return _with_lone_forward(model, work, crop, best)
+
+
+def sizes_for(device: torch.device) -> tuple[int, ...]:
+    """Sizes of batches to try; on a CPU larger ones leave its caches."""
+    return SIZES if device.type == "cuda" else SIZES[:6]
 
 
 def fastest(tunings: Sequence[Tuning]) -> Tuning:

@@ -44,8 +44,11 @@ def terminate(server: Server, client: httpx.Client, sent: signal.Signals) -> Non
     eventually(lambda: client.get("/readyz").status_code == 503)
 
 
-def test_draining_refuses_new_work_and_answers_what_was_accepted(start_server: StartServer, slow: Path) -> None:
-    server = start_server(bundle=slow, max_batch=1, deadline_ms=600_000, drain_delay_ms=1500)
+@pytest.mark.parametrize("fronts", [0, 1])
+def test_draining_refuses_new_work_and_answers_what_was_accepted(
+    start_server: StartServer, slow: Path, fronts: int
+) -> None:
+    server = start_server(fronts=fronts, bundle=slow, max_batch=1, deadline_ms=600_000, drain_delay_ms=1500)
     with loaded(server) as (client, accepted):
         terminate(server, client, signal.SIGTERM)
         for refused in (client.get("/readyz"), predict(client, PNG), predict_batch(client, PNG)):
@@ -58,9 +61,12 @@ def test_draining_refuses_new_work_and_answers_what_was_accepted(start_server: S
     assert "Traceback" not in server.log_file.read_text()
 
 
-def test_work_that_outlasts_the_drain_is_told_and_abandoned(start_server: StartServer, endless: Path) -> None:
+@pytest.mark.parametrize("fronts", [0, 1])
+def test_work_that_outlasts_the_drain_is_told_and_abandoned(
+    start_server: StartServer, endless: Path, fronts: int
+) -> None:
     limits = {"deadline_ms": 600_000, "drain_delay_ms": 0, "drain_timeout_ms": 1000}
-    server = start_server(bundle=endless, max_batch=1, **limits)
+    server = start_server(fronts=fronts, bundle=endless, max_batch=1, **limits)
     with loaded(server) as (_, accepted):
         server.process.send_signal(signal.SIGTERM)
         for response in accepted:
@@ -69,9 +75,10 @@ def test_work_that_outlasts_the_drain_is_told_and_abandoned(start_server: StartS
     assert "Traceback" not in server.log_file.read_text()
 
 
-def test_a_second_signal_ends_the_drain_at_once(start_server: StartServer, endless: Path) -> None:
+@pytest.mark.parametrize("fronts", [0, 1])
+def test_a_second_signal_ends_the_drain_at_once(start_server: StartServer, endless: Path, fronts: int) -> None:
     limits = {"deadline_ms": 600_000, "drain_delay_ms": 600_000, "drain_timeout_ms": 600_000}
-    server = start_server(bundle=endless, max_batch=1, **limits)
+    server = start_server(fronts=fronts, bundle=endless, max_batch=1, **limits)
     with loaded(server) as (client, accepted):
         terminate(server, client, signal.SIGINT)
         server.process.send_signal(signal.SIGINT)

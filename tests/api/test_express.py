@@ -20,10 +20,11 @@ from conftest import encoded, random_picture
 from contract import exchange, predict, read_prediction, serving
 from oodgate.api.accounts import Accounts
 from oodgate.api.app import believing, create_metrics
-from oodgate.api.express import Express, Lane, plain_top_k
-from oodgate.api.protocol import ServiceProtocol
+from oodgate.api.express import Express, Lane
+from oodgate.api.plain import plain_top_k
 from oodgate.api.repository import Repository
 from oodgate.api.schemas import Prediction, Problem
+from oodgate.api.service_protocol import ServiceProtocol
 from oodgate.settings import Settings
 
 PNG = encoded(random_picture(0))

@@ -62,11 +62,12 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.parametrize("fronts", [0, 1])
 def test_predictions_are_served_over_tls_to_those_who_trust_the_certificate(
-    tmp_path: Path, start_server: StartServer
+    tmp_path: Path, start_server: StartServer, fronts: int
 ) -> None:
     certificate, key = write_certificate(tmp_path)
-    server = start_server(tls_certificate=certificate, tls_key=key)
+    server = start_server(fronts=fronts, tls_certificate=certificate, tls_key=key)
     assert server.url.startswith("https://")
     trusting = ssl.create_default_context(cafile=str(certificate))
     with httpx.Client(base_url=server.url, verify=trusting, timeout=60) as client:
@@ -134,11 +135,12 @@ def test_a_wildcard_stands_for_what_is_below_it_alone() -> None:
     assert not any(is_allowed(name, hosts) for name in ("a.org", "ba.org", "", ".", "org", "*", "b.a.org."))
 
 
+@pytest.mark.parametrize("fronts", [0, 1])
 @pytest.mark.parametrize(("proxies", "counted"), [("", 1), ("192.0.2.1", 1), ("10.0.0.0/8,127.0.0.1", 2)])
 def test_the_address_that_a_proxy_tells_counts_where_the_proxy_is_trusted(
-    start_server: StartServer, proxies: str, counted: int
+    start_server: StartServer, proxies: str, counted: int, fronts: int
 ) -> None:
-    server = start_server(trusted_proxies=proxies, drift_client_rate=1)
+    server = start_server(fronts=fronts, trusted_proxies=proxies, drift_client_rate=1)
     with connect(server.url) as client:
         for address in ("192.0.2.7", "192.0.2.8"):
             client.headers["X-Forwarded-For"] = address
@@ -146,9 +148,12 @@ def test_the_address_that_a_proxy_tells_counts_where_the_proxy_is_trusted(
         assert metric(client, "drift_uncounted") == 2 - counted
 
 
-def test_a_port_of_its_own_has_what_operators_ask_for_and_is_drained_with_the_other(start_server: StartServer) -> None:
+@pytest.mark.parametrize("fronts", [0, 1])
+def test_a_port_of_its_own_has_what_operators_ask_for_and_is_drained_with_the_other(
+    start_server: StartServer, fronts: int
+) -> None:
     port = free_port()
-    server = start_server(admin_port=port, allow_reload=True, drain_delay_ms=0)
+    server = start_server(fronts=fronts, admin_port=port, allow_reload=True, drain_delay_ms=0)
     with connect(server.url) as public, connect(f"http://127.0.0.1:{port}") as operators:
         for method, path in (
             *(("GET", "/metrics"), ("GET", "/docs"), ("GET", "/redoc"), ("GET", "/openapi.json")),

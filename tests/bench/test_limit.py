@@ -7,23 +7,13 @@ import torch
 
 from conftest import encoded, random_picture
 from oodgate.bench import limit
-from oodgate.bench.limit import (
-    ACCELERATED,
-    BATCHES,
-    Forward,
-    Limit,
-    arrangements,
-    batches,
-    combine,
-    decoding,
-    images_per_s,
-    measure_limit,
-)
-from oodgate.bench.limit import steps as limit_steps
+from oodgate.bench.limit import Limit, combine, decoding, fastest, images_per_s, parts_of, ways_of
 from oodgate.bench.pictures import ImageFile
 from oodgate.bundle import load_bundle
 from oodgate.errors import InvalidImage
+from oodgate.rates import Way
 from oodgate.settings import Settings
+from oodgate.tuning import sizes_for
 
 FILES = [ImageFile(encoded(random_picture(seed)), "image/png") for seed in range(3)]
 
@@ -39,20 +29,22 @@ def test_on_a_device_of_its_own_the_slower_part_decides() -> None:
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", 40.0), ("cuda", 60.0)])
-def test_the_limit_takes_the_fastest_forward(device: str, expected: float) -> None:
-    forwards = (Forward(1, 1, 2, False, 20.0), Forward(8, 1, 2, True, 60.0), Forward(8, 2, 1, True, 50.0))
-    found = Limit(device, 2, 120.0, forwards)
-    assert found.best == forwards[1]
+def test_the_limit_takes_both_parts(device: str, expected: float) -> None:
+    found = Limit(device, 2, 120.0, Way(1, 2), 8, 60.0)
     assert found.images_per_s == pytest.approx(expected)
     assert found.as_dict()["images_per_s"] == found.images_per_s
 
 
+def test_the_fastest_way_is_that_of_the_highest_rate_at_any_size() -> None:
+    slow, fast = Way(1, 2), Way(2, 1, "openvino")
+    assert fastest({slow: {1: 20.0, 8: 50.0}, fast: {1: 10.0, 4: 60.0, 8: 55.0}}) == (fast, 4)
+
+
 def test_work_is_repeated_for_its_time_and_done_at_least_once() -> None:
     done: list[int] = []
-    prepared: list[int] = []
-    rate = images_per_s(lambda: done.append(1) or 5, 2, 0.0, lambda: prepared.append(1))
+    rate = images_per_s(lambda: done.append(1) or 5, 2, 0.0)
     assert rate > 0
-    assert (len(done), len(prepared)) == (4, 2)  # in each of two threads once before the clock and once after
+    assert len(done) == 4  # in each of two threads once before the clock and once after
 
 
 def test_an_error_of_the_work_is_not_lost(bundle_folder: Path) -> None:
@@ -69,24 +61,23 @@ def test_cores_are_shared_out_from_one_forward_on_all_to_one_on_each(
     cores: int, expected: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limit, "cores", lambda: cores)
-    assert arrangements(torch.device("cpu")) == expected
+    ways = ways_of(torch.device("cpu"))
+    assert [way[:2] for way in ways if not way.accelerated] == expected
+    assert {way.acceleration for way in ways} == {"none", "onednn", "openvino"}
+    assert len(ways) == 3 * len(expected)
 
 
-def test_a_gpu_runs_one_or_two_forwards_at_a_time_and_larger_batches() -> None:
+def test_a_gpu_runs_some_forwards_at_a_time_and_larger_batches() -> None:
     gpu = torch.device("cuda")
-    assert arrangements(gpu) == [(1, 0), (2, 0)]
-    assert batches(gpu)[-1] == 256
-    assert limit_steps(gpu) == 1 + len(ACCELERATED) * 2 * len(batches(gpu))
+    assert ways_of(gpu) == [Way(1, 0), Way(2, 0), Way(3, 0)]
+    assert sizes_for(gpu)[-1] == 256
 
 
-def test_every_way_to_run_the_network_is_measured_and_torch_keeps_its_threads(bundle_folder: Path) -> None:
-    steps: list[int] = []
-    before = torch.get_num_threads()
+def test_both_parts_are_measured_as_often_as_wanted(bundle_folder: Path) -> None:
     settings = Settings(bundle=bundle_folder, device="cpu")
-    found = measure_limit(load_bundle(bundle_folder), settings, FILES, 0.04, steps.append)
-    assert {forward.batch for forward in found.forwards} == set(BATCHES)
-    assert len(found.forwards) == len(ACCELERATED) * len(BATCHES) * len(arrangements(torch.device("cpu")))
-    assert {forward.acceleration for forward in found.forwards} == {"none", "onednn", "openvino"}
-    assert 0 < found.images_per_s < min(found.decode_per_s, found.best.images_per_s)
-    assert sum(steps) == 1 + len(found.forwards) == limit_steps(torch.device("cpu"))
-    assert torch.get_num_threads() == before
+    with parts_of(load_bundle(bundle_folder), settings, FILES) as parts:
+        found = [parts.measure(0.02) for _ in range(2)]
+    assert found[0].way == found[1].way
+    assert found[0].batch in sizes_for(torch.device("cpu"))
+    for one in found:
+        assert 0 < one.images_per_s < min(one.decode_per_s, one.forward_per_s)

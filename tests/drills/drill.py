@@ -1,6 +1,5 @@
 """What the drills share: a service of their own, requests, load of several kinds at once, and the line at the end."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from conftest import DEFAULT_BUNDLE as DEFAULT_BUNDLE
 from oodgate.bench.connection import LOOPBACK, build_request
 from oodgate.bench.pictures import files_for, thumbnails
 from oodgate.bench.process import Child, free_port, get, running, usage, wait_until_ready
-from oodgate.bench.users import Load, Record, Seconds, Target, User
+from oodgate.bench.users import Load, Seconds
 from oodgate.bundle import load_bundle
 from oodgate.settings import Settings
 
@@ -103,23 +102,6 @@ def _multipart(files: Sequence[bytes]) -> bytes:
 def get_request(path: str) -> bytes:
     """The bytes of a GET."""
     return f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}\r\n\r\n".encode()
-
-
-async def closed_loop(target: Target, clients: int, seconds: float, pause_s: float = 0.0) -> Load:
-    """Clients that ask again when they have their answer, or later; several such loops may run at once."""
-    record = Record()
-    users = [User(target, 30.0, record) for _ in range(clients)]
-    end = record.begin(seconds) + seconds
-
-    async def keep_asking(user: User) -> None:
-        while perf_counter() < end:
-            await user.ask(perf_counter())
-            await asyncio.sleep(pause_s)
-
-    await asyncio.gather(*(keep_asking(user) for user in users))
-    for user in users:
-        user.leave()
-    return record.load(seconds)
 
 
 def p99_ms(loads: Sequence[Load]) -> float:

@@ -12,8 +12,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drill import DEFAULT_BUNDLE, batches, broken, closed_loop, conclude, errors, p99_ms, rate, service, singles
+from drill import DEFAULT_BUNDLE, batches, broken, conclude, errors, p99_ms, rate, service, singles
 
+from oodgate.bench.load import Bounds, closed_loop
 from oodgate.bench.users import Load, Target
 
 MOST_TIMES = 6.0
@@ -35,11 +36,14 @@ class Rounds:
 async def play(one: Target, many: Target, options: argparse.Namespace) -> Rounds:
     """All rounds, after one that only warms up."""
     rounds, seconds = Rounds(), options.seconds
-    await asyncio.gather(closed_loop(one, options.clients, 2.0), closed_loop(many, options.batch_clients, 2.0))
+    await asyncio.gather(
+        closed_loop(one, options.clients, Bounds(2.0)), closed_loop(many, options.batch_clients, Bounds(2.0))
+    )
     for _ in range(options.rounds):
-        rounds.alone.append(await closed_loop(one, options.clients, seconds))
+        rounds.alone.append(await closed_loop(one, options.clients, Bounds(seconds)))
         together, batch = await asyncio.gather(
-            closed_loop(one, options.clients, seconds), closed_loop(many, options.batch_clients, seconds)
+            closed_loop(one, options.clients, Bounds(seconds)),
+            closed_loop(many, options.batch_clients, Bounds(seconds)),
         )
         rounds.together.append(together)
         rounds.batches.append(batch)

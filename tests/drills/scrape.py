@@ -10,11 +10,12 @@ import asyncio
 import sys
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
-from drill import DEFAULT_BUNDLE, broken, closed_loop, conclude, errors, get_request, p99_ms, rate, service, singles
+import numpy as np
+from drill import DEFAULT_BUNDLE, broken, conclude, errors, get_request, p99_ms, rate, service, singles
 
-from oodgate.bench.users import Load, Record, Target, User
+from oodgate.bench.load import Bounds, closed_loop, open_loop
+from oodgate.bench.users import Load, Target
 
 MOST_COST = 0.05
 A_SECOND = 10
@@ -22,23 +23,17 @@ A_SECOND = 10
 
 async def scrape(port: int, seconds: float) -> Load:
     """Read the metrics at a steady rate."""
-    record = Record()
-    start = record.begin()
-    user = User(Target(port, [get_request("/metrics")]), 10.0, record)
-    for number in range(round(A_SECOND * seconds)):
-        await asyncio.sleep(max(0.0, start + number / A_SECOND - perf_counter()))
-        await user.ask(perf_counter())
-    user.leave()
-    return record.load(seconds)
+    arrivals = np.arange(round(A_SECOND * seconds)) / A_SECOND
+    return await open_loop(Target(port, [get_request("/metrics")]), arrivals, 1, Bounds(seconds))
 
 
 async def play(port: int, target: Target, options: argparse.Namespace) -> tuple[list[Load], list[Load], list[Load]]:
     """Rounds without and with the reader, whose order changes, and the scrapes."""
     without, beside, scrapes = list[Load](), list[Load](), list[Load]()
-    await closed_loop(target, options.clients, 2.0)
+    await closed_loop(target, options.clients, Bounds(2.0))
     for number in range(options.rounds):
         for reads in (False, True) if number % 2 else (True, False):
-            load = closed_loop(target, options.clients, options.seconds)
+            load = closed_loop(target, options.clients, Bounds(options.seconds))
             if reads:
                 loaded, scraped = await asyncio.gather(load, scrape(port, options.seconds))
                 beside.append(loaded)

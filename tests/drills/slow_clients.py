@@ -22,7 +22,6 @@ from drill import (
     DEFAULT_BUNDLE,
     Service,
     broken,
-    closed_loop,
     conclude,
     errors,
     get_request,
@@ -34,6 +33,7 @@ from drill import (
 )
 
 from oodgate.bench.connection import LOOPBACK
+from oodgate.bench.load import Bounds, closed_loop
 from oodgate.bench.users import Load, Target
 
 LEAST_RATE, MOST_TIMES = 0.8, 1.2
@@ -138,12 +138,12 @@ def measure(running: Service, options: argparse.Namespace) -> tuple[dict[str, Me
     """Every kind in turn; and the most descriptors that the service had open beside it."""
     target, open_files = Target(running.port, singles(options.bundle)), {}
     measured = {kind: Measured() for kind in KINDS}
-    asyncio.run(closed_loop(target, options.clients, 2.0))
+    asyncio.run(closed_loop(target, options.clients, Bounds(2.0)))
     for _ in range(options.rounds):
         for kind, figures in measured.items():
-            figures.without.append(asyncio.run(closed_loop(target, options.clients, options.seconds)))
+            figures.without.append(asyncio.run(closed_loop(target, options.clients, Bounds(options.seconds))))
             with crowd(kind, options.idle if kind == "idle" else options.slow, running.port):
-                figures.beside.append(asyncio.run(closed_loop(target, options.clients, options.seconds)))
+                figures.beside.append(asyncio.run(closed_loop(target, options.clients, Bounds(options.seconds))))
                 open_files[kind] = running.descriptors
     return measured, open_files
 

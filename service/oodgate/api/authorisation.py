@@ -5,8 +5,8 @@ import asyncio
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from oodgate.api.endpoints import Endpoints, Kind
 from oodgate.api.key_ring import KeyRing
+from oodgate.api.kinds import Kind, Kinds
 from oodgate.api_keys import SCOPES, ApiKey
 from oodgate.errors import Forbidden, Unauthorized
 
@@ -16,7 +16,7 @@ _BEARER = b"bearer "
 class Authorisation:
     """Hands on requests with the name of their key in the state, `client_key`."""
 
-    def __init__(self, app: ASGIApp, endpoints: Endpoints, keys: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, endpoints: Kinds, keys: KeyRing) -> None:
         self._app = app
         self._endpoints = endpoints
         self._keys = keys

@@ -4,7 +4,7 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from oodgate.api.endpoints import Endpoints
+from oodgate.api.kinds import Kinds
 from oodgate.errors import HostRefused, NotFound
 
 _HOST = re.compile(rb"(\[[^\]]*\]|[^:]*)(?::\d*)?")
@@ -14,7 +14,7 @@ _OPERATORS = ("page", "metrics", "admin")
 class Doors:
     """Refuses names that are not allowed, and what only operators ask for where a port of its own has it."""
 
-    def __init__(self, app: ASGIApp, endpoints: Endpoints, hosts: frozenset[str], admin_port: int) -> None:
+    def __init__(self, app: ASGIApp, endpoints: Kinds, hosts: frozenset[str], admin_port: int) -> None:
         """Any name is allowed where there are no `hosts`, and every port has everything where `admin_port` is 0."""
         self._app = app
         self._endpoints = endpoints

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from re import Pattern
-from typing import Literal
 
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
 from oodgate.api import inference_v2, models, ops, predict
-
-Kind = Literal["probe", "page", "predict", "metrics", "admin"]
+from oodgate.api.kinds import Kind
 
 PAGES = ("/docs", "/redoc", "/openapi.json")
 ROUTERS = (predict.router, models.router, inference_v2.router, ops.router)

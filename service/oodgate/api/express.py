@@ -5,7 +5,6 @@ Read on from `Express`. It stands in the place of uvicorn's own cycle of a reque
 parameters cost more than everything else that the service itself does for an image.
 """
 
-import re
 from asyncio import AbstractEventLoop, TimerHandle, Transport
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,14 +24,14 @@ from oodgate.api.accounts import Accounts
 from oodgate.api.handlers import cut_short, error_response, unexpected
 from oodgate.api.judging import Judgement
 from oodgate.api.leaving import client_left
-from oodgate.api.limits import MULTIPART, check_size, check_type, header, late_body, media_type, not_empty
+from oodgate.api.limits import check_size, check_type, header, late_body, media_type, not_empty
 from oodgate.api.origin import origin_of
-from oodgate.api.predict import DEFAULT_TOP_K, PATH, file_picture
+from oodgate.api.plain import PATH
+from oodgate.api.predict import file_picture
 from oodgate.api.predictor import Predictor
 from oodgate.api.repository import Repository
 from oodgate.errors import RequestError
 
-_PLAIN_TOP_K = re.compile(rb"top_k=([1-9][0-9]{0,2})")
 _JSON = (b"content-type", b"application/json")
 
 Check = Callable[[Scope], None]
@@ -222,16 +221,3 @@ class Express:
         seconds = perf_counter() - self._start
         self._lane.accounts.close(self._scope, status, seconds, request_id=self._id, **facts)
         self._connection.on_response_complete()
-
-
-def plain_top_k(scope: Scope) -> int | None:
-    """The number of classes that a plain request to predict asks for; None where it is not one."""
-    if scope["path"] != PATH or scope["method"] != "POST":
-        return None
-    if media_type(header(scope, b"content-type")) == MULTIPART:
-        return None
-    query = scope["query_string"]
-    if not query:
-        return DEFAULT_TOP_K
-    plain = _PLAIN_TOP_K.fullmatch(query)
-    return int(plain[1]) if plain else None

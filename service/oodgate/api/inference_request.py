@@ -21,10 +21,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from oodgate.api.inference_schemas import InferenceRequest, InputTensor
-from oodgate.api.judging import OpenPicture
 from oodgate.api.limits import not_empty
 from oodgate.errors import MalformedInference, TooManyBytes, TooManyFiles, TooManyPixels
 from oodgate.images.decode import decode
+from oodgate.images.opening import OpenPicture
 from oodgate.settings import Settings
 
 MAX_JSON_VALUES = 4 * 2**20

@@ -67,7 +67,7 @@ async def server_live() -> Document:
 )
 async def server_ready(models: Models) -> Document:
     """The default model answers, and the service is not stopping."""
-    models.ready(models.default)
+    models.check_readiness()
     return {"ready": True}
 
 

@@ -7,18 +7,17 @@ cores; where a worker has several cores, or only waits for a GPU, further thread
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from time import perf_counter
+from functools import partial
 
 import structlog
-from PIL import Image
 
-from oodgate.errors import InferenceFailed, OutOfMemory, RequestError
+from oodgate.errors import OutOfMemory, RequestError
 from oodgate.gate import Gate, Pixels, Verdict
-from oodgate.images.preprocess import preprocess
+from oodgate.images.opening import Opened, OpenPicture, opened
 from oodgate.model import is_out_of_memory
 
-OpenPicture = Callable[[], Image.Image]
-"""What makes a picture of mode RGB, or raises the RequestError that says why there is none; runs in a worker."""
+Picture = OpenPicture | Opened
+"""What a worker opens, or what was opened before."""
 
 log = structlog.stdlib.get_logger("oodgate")
 
@@ -41,12 +40,11 @@ class Judge:
         self._gate, self._on_forward = gate, on_forward
         self._open_all = openers.map if openers else map
 
-    def judge(self, pictures: Sequence[OpenPicture]) -> list[Judgement | RequestError]:
+    def judge(self, pictures: Sequence[Picture]) -> list[Judgement | RequestError]:
         """One judgement a picture; one that cannot be opened or judged gets its error, its neighbours do not."""
-        openly = self._open_all if len(pictures) > 1 else map
-        opened = list(openly(self._open, pictures))
-        pixels = [found[0] for found in opened if not isinstance(found, RequestError)]
-        return list(_in_place(opened, iter(self._judge_opened(pixels))))
+        found = self._open(pictures)
+        pixels = [one.pixels for one in found if isinstance(one, Opened)]
+        return list(_in_place(found, iter(self._judge_opened(pixels))))
 
     def _judge_opened(self, pixels: Sequence[Pixels]) -> Sequence[Verdict | RequestError]:
         if not pixels:
@@ -68,24 +66,20 @@ class Judge:
         half = len(pixels) // 2
         return [*self._judge_opened(pixels[:half]), *self._judge_opened(pixels[half:])]
 
-    def _open(self, picture: OpenPicture) -> tuple[Pixels, float] | RequestError:
-        start = perf_counter()
-        try:
-            pixels = preprocess(picture(), self._gate.manifest.preprocessing)
-        except RequestError as error:
-            return error
-        except Exception:  # neighbours in the batch have no part in it
-            log.exception("a picture cannot be opened")
-            return InferenceFailed("something unexpected happened to this image; the log has it")
-        return pixels, 1000 * (perf_counter() - start)
+    def _open(self, pictures: Sequence[Picture]) -> list[Opened | RequestError]:
+        """Every picture in its place; only those that are not open yet cost anything."""
+        closed = [picture for picture in pictures if not isinstance(picture, Opened)]
+        openly = self._open_all if len(closed) > 1 else map
+        newly = iter(list(openly(partial(opened, preprocessing=self._gate.manifest.preprocessing), closed)))
+        return [picture if isinstance(picture, Opened) else next(newly) for picture in pictures]
 
 
 def _in_place(
-    opened: Sequence[tuple[Pixels, float] | RequestError], verdicts: Iterator[Verdict | RequestError]
+    found: Sequence[Opened | RequestError], verdicts: Iterator[Verdict | RequestError]
 ) -> Iterator[Judgement | RequestError]:
-    for found in opened:
-        if isinstance(found, RequestError):
-            yield found
+    for one in found:
+        if isinstance(one, RequestError):
+            yield one
         else:
             verdict = next(verdicts)
-            yield verdict if isinstance(verdict, RequestError) else Judgement(verdict, found[1])
+            yield verdict if isinstance(verdict, RequestError) else Judgement(verdict, one.decode_ms)

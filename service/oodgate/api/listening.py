@@ -1,7 +1,12 @@
-"""What the service listens with: an address that is free, a certificate with its key."""
+"""What the service listens with: an address that is free, a certificate with its key, uvicorn's options."""
 
+import resource
 import socket
 import ssl
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
 
 from oodgate.errors import SetupError
 from oodgate.settings import Settings
@@ -33,3 +38,31 @@ def listen(host: str, port: int) -> socket.socket:
 def cannot_listen(host: str, port: int) -> SetupError:
     """What the operator is told of an address that is not free."""
     return SetupError(f"cannot listen on {host}:{port}; free it or choose another port")
+
+
+def server_config(app: ASGIApp, protocol: Any, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves an application, by what makes its side of a connection."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        headers=[("X-Content-Type-Options", "nosniff")],
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=settings.proxies,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
+    )
+
+
+def allow_descriptors() -> None:
+    """Use as many connections as the system lets this process have; the usual soft limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -20,7 +20,7 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", operation_id="readyz", response_model=Health, responses=problems(*NOT_READY))
 async def readyz(models: Models) -> dict[str, str]:
     """The default model is loaded, its worker is alive, and the service is not stopping."""
-    models.ready(models.default)
+    models.check_readiness()
     return {"status": "ok"}
 
 

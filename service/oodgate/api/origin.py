@@ -37,8 +37,12 @@ def origin_of(scope: Scope, prediction_id: str, lane: Literal["one", "many"] = "
 
     Raises InvalidParameter where the client's patience is no time.
     """
-    key = scope["state"].get("client_key", "")
-    return Origin(client_of(scope), prediction_id, lane=f"{lane} {key}", patience_ms=patience_ms_of(scope))
+    return Origin(client_of(scope), prediction_id, lane=lane_of(scope, lane), patience_ms=patience_ms_of(scope))
+
+
+def lane_of(scope: Scope, lane: Literal["one", "many"] = "one") -> str:
+    """The lane of the queue in which the images of a request wait."""
+    return f"{lane} {scope['state'].get('client_key', '')}"
 
 
 def patience_ms_of(scope: Scope) -> float:
@@ -53,10 +57,16 @@ def patience_ms_of(scope: Scope) -> float:
 
 def client_of(scope: Scope) -> str:
     """A hash of what tells clients apart: their key, else X-Client-Id where it is short and plain, else the address."""
-    return blake2b(_client(scope).encode(), key=_KEY, digest_size=8).hexdigest()
+    return hash_of_client(told_client(scope))
 
 
-def _client(scope: Scope) -> str:
+def hash_of_client(told: str) -> str:
+    """The hash of what `told_client` says."""
+    return blake2b(told.encode(), key=_KEY, digest_size=8).hexdigest()
+
+
+def told_client(scope: Scope) -> str:
+    """What tells clients apart, in words; nobody but the processes of the service may know more than its hash."""
     if name := scope["state"].get("client_key"):  # what the operator gave, before what anybody can write
         return f"key {name}"
     offered = header(scope, CLIENT_ID)

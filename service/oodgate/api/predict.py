@@ -24,22 +24,20 @@ from oodgate.api.documentation import (
     problems,
 )
 from oodgate.api.handlers import problem
-from oodgate.api.judging import OpenPicture
 from oodgate.api.leaving import unless_client_leaves
 from oodgate.api.limits import check_file_type, read_file, read_files, read_image
 from oodgate.api.origin import Origin, origin_of
+from oodgate.api.plain import DEFAULT_TOP_K, PATH
 from oodgate.api.predictor import Predictor
 from oodgate.api.render import Document
 from oodgate.api.repository import Models
 from oodgate.api.schemas import BatchPrediction, Prediction
 from oodgate.errors import RequestError
 from oodgate.images.decode import decode
+from oodgate.images.opening import OpenPicture
 from oodgate.settings import Settings
 
 router = APIRouter(tags=["predict"])
-
-PATH = "/v1/predict"
-DEFAULT_TOP_K = 5
 
 TopK = Annotated[int, Query(ge=1, le=1000, description="How many of the most probable classes to return.")]
 

@@ -12,7 +12,7 @@ import structlog
 
 from oodgate.answers import Answer, Promise, keep_on_loop
 from oodgate.api.facilities import Facilities
-from oodgate.api.judging import Judge, Judgement, OpenPicture
+from oodgate.api.judging import Judge, Judgement, Picture
 from oodgate.api.model_drift import ModelDrift
 from oodgate.api.origin import NOWHERE, Origin
 from oodgate.batching import Batcher, BatchLimits
@@ -53,11 +53,11 @@ class Predictor:
         """Raise what an image would be refused with now, before its bytes are read."""
         self._batcher.check(self._deadline(origin), origin.lane)
 
-    async def judge(self, open_picture: OpenPicture, origin: Origin = NOWHERE) -> Judged:
+    async def judge(self, picture: Picture, origin: Origin = NOWHERE) -> Judged:
         """Answer one image; raises the RequestError that says why there is no answer."""
         start, loop = perf_counter(), asyncio.get_running_loop()
         waiting: asyncio.Future[Answer[Judgement]] = loop.create_future()
-        self.submit(open_picture, waiting, origin)
+        self.submit(picture, waiting, origin)
         expiry = loop.call_later(self.patience_ms(origin) / 1000, waiting.cancel)
         try:
             return self.conclude(await waiting, origin, start)
@@ -70,9 +70,9 @@ class Predictor:
         finally:
             expiry.cancel()
 
-    def submit(self, open_picture: OpenPicture, promise: Promise[Answer[Judgement]], origin: Origin) -> None:
+    def submit(self, picture: Picture, promise: Promise[Answer[Judgement]], origin: Origin) -> None:
         """Queue an image whose answer is awaited elsewhere; raises as `check_room`."""
-        self._batcher.submit(open_picture, promise, self._deadline(origin), origin.lane)
+        self._batcher.submit(picture, promise, self._deadline(origin), origin.lane)
 
     def withdraw(self, promise: Promise[Answer[Judgement]]) -> None:
         """Nobody waits for this answer any more."""
@@ -171,7 +171,7 @@ class Predictor:
             self._facilities.keeping.offer(origin, verdict, manifest)
 
 
-def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) -> Batcher[OpenPicture, Judgement]:
+def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) -> Batcher[Picture, Judgement]:
     """The queue and workers in front of the gate."""
     tuning, settings = gate.tuning, facilities.settings
     return Batcher(

@@ -1,14 +1,9 @@
-"""uvicorn's HTTP, with bounds on the size and the time of a request's head, and a lane for plain requests."""
+"""uvicorn's HTTP with bounds on the size and the time of a request's head; it has none of its own."""
 
 import asyncio
 from itertools import chain
-from typing import Any, cast
 
-from starlette.types import Scope
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
-
-from oodgate.api.express import Express, Lane, plain_top_k
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD_BYTES = 32 * 2**10
 MAX_HEADERS = 100
@@ -85,40 +80,3 @@ class BoundedProtocol(HttpToolsProtocol):
         given = b"".join(b"%s: %s\r\n" % header for header in self.server_state.default_headers)
         self.transport.write(STATUS_LINE[431] + given + head + _TOO_LARGE)
         self.transport.close()
-
-
-class ServiceProtocol(BoundedProtocol):
-    """Hands plain requests to their lane, and all others to the application."""
-
-    cycle: Any  # uvicorn's own, or one that has what uvicorn wants of it
-
-    def __init__(self, *given: Any, lane: Lane, **named: Any) -> None:
-        """`lane` beside what uvicorn gives."""
-        super().__init__(*given, **named)
-        self._lane = lane
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body, which whoever answers bounds."""
-        if isinstance(self.cycle, Express):
-            self._waiting = 0
-            self.cycle.receive(body)
-        else:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """The end of the body."""
-        if isinstance(self.cycle, Express):
-            self.cycle.received()
-        else:
-            super().on_message_complete()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        # A request that came before the last was answered, or whose client does not read answers, takes the other way.
-        unusual = cycle is not self.cycle or bool(cycle.body) or not cycle.more_body or self.flow.write_paused
-        unusual |= self.expect_100_continue or self.parser.should_upgrade()
-        top_k = None if unusual else plain_top_k(cast(Scope, self.scope))
-        if top_k is None:
-            super()._start_asgi_task(cycle, app)
-            return
-        self.cycle = Express(self._lane, self, cycle.keep_alive, top_k)
-        self.cycle.begin()

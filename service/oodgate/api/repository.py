@@ -41,6 +41,7 @@ class Repository:
         self.metrics = metrics
         self.facilities = Facilities(settings, metrics)
         self.draining = False
+        self.complete = True  # False while a process that belongs to the service is missing
         self.hangs = False  # and whoever watches the process has to start it again
         self._loader = Loader(settings)
         self._replaced: list[Predictor] = []
@@ -74,6 +75,12 @@ class Repository:
         if self.draining:
             raise Draining("the service is stopping; send the request to another instance")
         return self.predictor(name, version)
+
+    def check_readiness(self) -> None:
+        """Raise what readiness says no with: as `ready` does for the default model, or NotReady."""
+        self.ready(self.default)
+        if not self.complete:
+            raise NotReady("a part of the service is starting; send the request to another instance")
 
     def check_forwards(self) -> None:
         """Notice a forward that hangs: whoever waits for it is answered, and `hangs` is set for good."""

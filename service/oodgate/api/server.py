@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import resource
 import socket
 import sys
 from functools import partial
@@ -12,11 +11,11 @@ from types import FrameType
 
 import uvicorn
 
-from oodgate.api.app import Service, create_metrics, create_service
+from oodgate.api.app import create_metrics, create_service
 from oodgate.api.key_ring import KeyRing
-from oodgate.api.listening import cannot_listen, check_certificate, listen
-from oodgate.api.protocol import ServiceProtocol
+from oodgate.api.listening import allow_descriptors, cannot_listen, check_certificate, listen, server_config
 from oodgate.api.repository import Repository
+from oodgate.api.service_protocol import ServiceProtocol
 from oodgate.model import use_threads
 from oodgate.observability.logs import configure_logs
 from oodgate.settings import Settings
@@ -63,7 +62,7 @@ class DrainingServer(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, kind: type[DrainingServer] = DrainingServer) -> None:
     """Serve until a signal comes; raises SetupError where a file, a bundle, the device or an address is not fit."""
     configure_logs(settings.log_format, settings.log_level)
     allow_descriptors()
@@ -72,40 +71,13 @@ def serve(settings: Settings) -> None:
     keys = KeyRing(settings.api_keys) if settings.api_keys else None
     admin_socket = listen(settings.host, settings.admin_port) if settings.admin_port else None
     repository = Repository(settings, create_metrics())
-    config = server_config(create_service(repository, keys), settings)
+    service = create_service(repository, keys)
+    config = server_config(service.app, partial(ServiceProtocol, lane=service.lane), settings)
     try:
-        DrainingServer(config, repository, admin_socket).run()
+        kind(config, repository, admin_socket).run()
     except SystemExit as error:  # uvicorn's way out when it cannot listen; it has logged why
         raise cannot_listen(settings.host, settings.port) from error
     leave_abandoned_forward(repository)
-
-
-def server_config(service: Service, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves."""
-    return uvicorn.Config(
-        service.app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=partial(ServiceProtocol, lane=service.lane),  # type: ignore[arg-type]  # it is only called
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        headers=[("X-Content-Type-Options", "nosniff")],
-        proxy_headers=bool(settings.proxies),
-        forwarded_allow_ips=settings.proxies,
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
-        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
-    )
-
-
-def allow_descriptors() -> None:
-    """Use as many connections as the system lets this process have; the usual soft limit is 1024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def leave_abandoned_forward(repository: Repository) -> None:

@@ -1,17 +1,20 @@
 """One HTTP/1.1 keep-alive connection to a server of this machine: bytes of a request in, its outcome out.
 
 It does as little as it can for a request, since it shares the cores with the server that it measures: requests are
-built beforehand, and of an answer only the status is looked at.
+built beforehand, of an answer only the status is looked at, and no task or timer is made for one.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from httptools import HttpParserError, HttpResponseParser
 
 LOOPBACK = "127.0.0.1"
 TIMEOUT, CLOSED, MALFORMED, UNREACHABLE = "timeout", "closed", "malformed", "unreachable"
+
+OnOutcome = Callable[[str], None]
+"""Hears a status such as "200", or what went wrong instead."""
 
 
 def build_request(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
@@ -33,13 +36,15 @@ async def connect(port: int, timeout_s: float) -> "Connection | None":
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time, each with an outcome: a status such as "200", or what went wrong instead."""
+    """One request at a time, each with one outcome."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._parser = HttpResponseParser(self)
         self._loop = asyncio.get_running_loop()
-        self._answer: asyncio.Future[str] | None = None
+        self._on_outcome: OnOutcome | None = None  # while a request waits
+        self._deadline = 0.0  # of the last request
+        self._watch: asyncio.TimerHandle | None = None
         self.open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,15 +52,13 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.open = True
 
-    async def exchange(self, request: bytes) -> str:
-        """Send a request and return its outcome; after anything but a whole answer the connection is closed."""
-        self._answer = self._loop.create_future()
-        timer = self._loop.call_later(self._timeout_s, self._end, TIMEOUT)
+    def send(self, request: bytes, on_outcome: OnOutcome) -> None:
+        """Send a request; after any other outcome than a whole answer the connection is closed."""
+        self._on_outcome = on_outcome
+        self._deadline = self._loop.time() + self._timeout_s
+        if self._watch is None:
+            self._watch = self._loop.call_at(self._deadline, self._look)
         self._transport.write(request)
-        try:
-            return await self._answer
-        finally:
-            timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Some of an answer."""
@@ -78,11 +81,22 @@ class Connection(asyncio.Protocol):
         """Send nothing any more."""
         self.open = False
         self._transport.abort()
+        if self._watch:
+            self._watch.cancel()
+
+    def _look(self) -> None:
+        """End a request whose time is over; one that was sent meanwhile has some left."""
+        self._watch = None
+        if self._on_outcome and self._loop.time() >= self._deadline:
+            self._end(TIMEOUT)
+        elif self._on_outcome:
+            self._watch = self._loop.call_at(self._deadline, self._look)
 
     def _end(self, outcome: str) -> None:
         self.close()
         self._resolve(outcome)
 
     def _resolve(self, outcome: str) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(outcome)
+        on_outcome, self._on_outcome = self._on_outcome, None
+        if on_outcome:
+            on_outcome(outcome)

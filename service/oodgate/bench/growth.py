@@ -1,4 +1,4 @@
-"""How throughput and latency grow: with the number of clients, the size of the images, the limit of a batch."""
+"""How throughput and latency grow: with the number of clients, the size of images, the limit of a batch, fronts."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,12 @@ from oodgate.settings import Settings
 CLIENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SIZES = (THUMBNAIL, (64, 64), (128, 128), (256, 256), (500, 375), (1024, 768), (2048, 1536), (4000, 3000))
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-STEPS = len(CLIENTS) + len(SIZES) + len(BATCHES)
+FRONTS = (0, 1, 2, 4)
+STEPS = len(CLIENTS) + len(SIZES) + len(BATCHES) + len(FRONTS)
 
 _CLIENTS_BY_SIZE = 16
 _CLIENTS_BY_BATCH = 64
+_CLIENTS_BY_FRONTS = 64
 _GENERATED_PIXELS = 24_000_000  # all files of one size together
 
 
@@ -26,7 +28,7 @@ _GENERATED_PIXELS = 24_000_000  # all files of one size together
 class Point:
     """One value of what is varied, and its load."""
 
-    value: float  # clients, megapixels or images
+    value: float  # clients, megapixels, images or processes
     row: Row
 
 
@@ -37,6 +39,7 @@ class Growth:
     clients: tuple[Point, ...]
     megapixels: tuple[Point, ...]
     max_batch: tuple[Point, ...]
+    fronts: tuple[Point, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
@@ -52,6 +55,7 @@ def measure_growth(settings: Settings, where: str | None, duration_s: float, pro
         clients,
         tuple(_by_size(settings, duration_s, progress)),
         tuple(_by_batch(settings, files, duration_s, progress)),
+        tuple(_by_fronts(settings, files, duration_s, progress)),
     )
 
 
@@ -81,6 +85,15 @@ def _by_batch(settings: Settings, files: Sequence[ImageFile], duration_s: float,
     for most in BATCHES:
         with serving(settings.model_copy(update={"max_batch": most}), files) as service:
             yield Point(most, service.closed(_CLIENTS_BY_BATCH, duration_s))
+        progress(1)
+
+
+def _by_fronts(
+    settings: Settings, files: Sequence[ImageFile], duration_s: float, progress: Progress
+) -> Iterator[Point]:
+    for fronts in FRONTS:
+        with serving(settings.model_copy(update={"fronts": fronts}), files) as service:
+            yield Point(fronts, service.closed(_CLIENTS_BY_FRONTS, duration_s))
         progress(1)
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import count, product
 from time import perf_counter
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from oodgate.acceleration import ACCELERATIONS
 from oodgate.api.predict import file_picture
@@ -17,25 +18,16 @@ from oodgate.bench.process import cores
 from oodgate.bundle import Bundle
 from oodgate.images.preprocess import preprocess
 from oodgate.model import Model
+from oodgate.rates import Team, Way, measure_rates, team_for
 from oodgate.settings import Acceleration, Settings
-
-BATCHES = (1, 2, 4, 8, 16, 32)
-ACCELERATED: tuple[Acceleration, ...] = ("none", *ACCELERATIONS)
+from oodgate.tuning import sizes_for
 
 Progress = Callable[[int], None]
 Work = Callable[[], int]
 """Does something to some images and returns how many."""
 
-
-@dataclass(frozen=True)
-class Forward:
-    """Images a second through the network, `forwards` at a time with `threads` each, where 0 leaves it to torch."""
-
-    batch: int
-    forwards: int
-    threads: int
-    acceleration: Acceleration
-    images_per_s: float
+_ACCELERATIONS: tuple[Acceleration, ...] = ("none", *ACCELERATIONS)
+_CUDA_WORKERS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -45,21 +37,18 @@ class Limit:
     device: str
     decode_threads: int
     decode_per_s: float
-    forwards: tuple[Forward, ...]
-
-    @property
-    def best(self) -> Forward:
-        """The fastest way to run the network."""
-        return max(self.forwards, key=lambda forward: forward.images_per_s)
+    way: Way
+    batch: int
+    forward_per_s: float
 
     @property
     def images_per_s(self) -> float:
         """What no service on this machine can exceed."""
-        return combine(self.best.images_per_s, self.decode_per_s, shared=self.device == "cpu")
+        return combine(self.forward_per_s, self.decode_per_s, shared=self.device == "cpu")
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
-        return asdict(self) | {"best": asdict(self.best), "images_per_s": self.images_per_s}
+        return asdict(self) | {"way": self.way._asdict(), "images_per_s": self.images_per_s}
 
 
 def combine(forward: float, decode: float, shared: bool) -> float:
@@ -67,39 +56,48 @@ def combine(forward: float, decode: float, shared: bool) -> float:
     return 1 / (1 / forward + 1 / decode) if shared else min(forward, decode)
 
 
-def steps(device: torch.device) -> int:
-    """How many measurements `measure_limit` makes."""
-    return 1 + len(ACCELERATED) * len(arrangements(device)) * len(batches(device))
+class Parts:
+    """Decoding and the network of a bundle, run as fast as they can be, to be measured again and again."""
+
+    def __init__(self, decode: Work, team: Team, way: Way, pixels: Tensor, device: str) -> None:
+        self._decode, self._team = decode, team
+        self._way, self._pixels, self._device = way, pixels, device
+
+    def measure(self, duration_s: float) -> Limit:
+        """Each part for so long, or once."""
+        decode_per_s = images_per_s(self._decode, cores(), duration_s)
+        forwards = max(1, round(duration_s / self._team.seconds(self._pixels, 1)))
+        batch = len(self._pixels)
+        forward_per_s = self._way.workers * batch / self._team.seconds(self._pixels, forwards)
+        return Limit(self._device, cores(), decode_per_s, self._way, batch, forward_per_s)
 
 
-def measure_limit(
-    bundle: Bundle, settings: Settings, files: Sequence[ImageFile], duration_s: float, progress: Progress
-) -> Limit:
-    """Measure the decoding for `duration_s`, and each way to run the network for a quarter of it."""
-    decode_per_s = images_per_s(decoding(bundle, settings, files), cores(), duration_s)
-    progress(1)
+@contextmanager
+def parts_of(bundle: Bundle, settings: Settings, files: Sequence[ImageFile]) -> Iterator[Parts]:
+    """Find the fastest way to run the network; the service's own way from a file to its input is the only one."""
     model = Model(bundle, settings.device, settings.precision)
-    forwards = []
-    ways = product(arrangements(model.device), batches(model.device), ACCELERATED)
-    for (parallel, threads), batch, acceleration in ways:
-        if acceleration == "none" or model.accelerate(acceleration, parallel, threads):
-            how = Forward(batch, parallel, threads, acceleration, 0)
-            forwards.append(_measure_forward(model, bundle, how, duration_s / 4))
-        progress(1)
-    return Limit(model.device.type, cores(), decode_per_s, tuple(forwards))
+    crop = bundle.manifest.preprocessing.crop
+    way, batch = fastest(measure_rates(model, model.run, crop, ways_of(model.device), sizes_for(model.device)))
+    pixels = torch.zeros(batch, *crop, 3, dtype=torch.uint8)
+    team = team_for(model, model.run, way)
+    if team is None:
+        raise RuntimeError(f"the network ran as {way} and does not any more")
+    with team:
+        yield Parts(decoding(bundle, settings, files), team, way, pixels, model.device.type)
 
 
-def arrangements(device: torch.device) -> list[tuple[int, int]]:
-    """How many forwards at a time, with how many threads each; 0 leaves the threads to torch."""
+def ways_of(device: torch.device) -> list[Way]:
+    """All ways to try: from one forward on all cores to one on each; on a GPU the threads are left to torch."""
     if device.type == "cuda":
-        return [(1, 0), (2, 0)]
+        return [Way(workers, 0) for workers in _CUDA_WORKERS]
     powers = (2**power for power in range(cores().bit_length()))
-    return [(forwards, cores() // forwards) for forwards in sorted({*powers, cores()})]
+    workers = sorted({*powers, cores()})
+    return [Way(number, cores() // number, how) for number, how in product(workers, _ACCELERATIONS)]
 
 
-def batches(device: torch.device) -> tuple[int, ...]:
-    """Sizes of batches to try; on a CPU larger ones leave its caches."""
-    return (*BATCHES, 64, 128, 256) if device.type == "cuda" else BATCHES
+def fastest(rates: dict[Way, dict[int, float]]) -> tuple[Way, int]:
+    """The way and the size of a batch with the highest rate."""
+    return max(((way, size) for way, found in rates.items() for size in found), key=lambda one: rates[one[0]][one[1]])
 
 
 def decoding(bundle: Bundle, settings: Settings, files: Sequence[ImageFile]) -> Work:
@@ -114,11 +112,10 @@ def decoding(bundle: Bundle, settings: Settings, files: Sequence[ImageFile]) -> 
     return decode_next
 
 
-def images_per_s(work: Work, threads: int, duration_s: float, prepare: Callable[[], None] = lambda: None) -> float:
-    """Repeat the work in as many threads for some time; each first runs `prepare` and the work once."""
+def images_per_s(work: Work, threads: int, duration_s: float) -> float:
+    """Repeat the work in as many threads for some time; each does it once before."""
 
     def repeat() -> float:
-        prepare()
         work()
         start, done = perf_counter(), 0
         while (elapsed := perf_counter() - start) < duration_s or not done:
@@ -127,32 +124,3 @@ def images_per_s(work: Work, threads: int, duration_s: float, prepare: Callable[
 
     with ThreadPoolExecutor(threads) as pool:
         return sum(running.result() for running in [pool.submit(repeat) for _ in range(threads)])
-
-
-def _measure_forward(model: Model, bundle: Bundle, how: Forward, duration_s: float) -> Forward:
-    height, width = bundle.manifest.preprocessing.crop
-    pixels = torch.randint(0, 256, (how.batch, height, width, 3), dtype=torch.uint8)
-
-    def forward() -> int:
-        model.run(pixels)
-        model.synchronize()
-        return how.batch
-
-    def prepare() -> None:
-        accelerated = how.acceleration != "none"
-        model.enter_worker(accelerated)
-        model.adapt(how.threads, accelerated)
-
-    with torch_threads_kept():
-        rate = images_per_s(forward, how.forwards, duration_s, prepare)
-    return replace(how, images_per_s=rate)
-
-
-@contextmanager
-def torch_threads_kept() -> Iterator[None]:
-    """Give torch its number of threads back."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -4,10 +4,9 @@ Both are bounded in time and in requests, and every request has its own timeout.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import uvloop
@@ -34,61 +33,108 @@ def arrival_schedule(rate: float, bounds: Bounds, seed: int = 0) -> Seconds:
 
 def run_closed(target: Target, clients: int, bounds: Bounds) -> Load:
     """Each client sends its next request when it has its answer; answers that come within the duration count."""
-    return uvloop.run(_closed_loop(target, clients, bounds))
+    return uvloop.run(closed_loop(target, clients, bounds))
 
 
 def run_open(target: Target, arrivals: Seconds, connections: int, bounds: Bounds) -> Load:
     """Send at the arrivals' times; latencies count from there, whether or not one of the connections was free."""
-    return uvloop.run(_open_loop(target, arrivals, connections, bounds))
+    return uvloop.run(open_loop(target, arrivals, connections, bounds))
 
 
-async def _closed_loop(target: Target, clients: int, bounds: Bounds) -> Load:
-    users, record = await _connected(target, clients, bounds.timeout_s)
-    turns = iter(range(bounds.max_requests))
-    # Counting starts amid the traffic: from a standstill, what is in flight at the end would be missing.
-    settled, unanswered = perf_counter() + bounds.settle_s, set(users)
-    if not bounds.settle_s:
-        record.begin(bounds.duration_s)
-
-    async def send(user: User) -> None:
-        while (now := perf_counter()) < record.end and next(turns, None) is not None:
-            await user.ask(due=now)
-            unanswered.discard(user)
-            if not record.begun and not unanswered and perf_counter() >= settled:
-                record.begin(bounds.duration_s)
-
-    await _all(users, send)
-    return record.load(record.elapsed if next(turns, None) is None else bounds.duration_s)
+async def closed_loop(target: Target, clients: int, bounds: Bounds) -> Load:
+    """As `run_closed`, beside others on the same event loop."""
+    return await ClosedLoop(target, clients, bounds).run()
 
 
-async def _open_loop(target: Target, arrivals: Seconds, connections: int, bounds: Bounds) -> Load:
-    users, record = await _connected(target, min(connections, len(arrivals)), bounds.timeout_s)
-    dues: Iterator[float] = iter((record.begin() + arrivals).tolist())
-
-    async def send(user: User) -> None:
-        for due in dues:
-            if perf_counter() <= due:
-                await _sleep_until(due)
-                record.lateness.append(perf_counter() - due)
-            await user.ask(due)
-
-    await _all(users, send)
-    return record.load(float(arrivals[-1]) if len(arrivals) == bounds.max_requests else bounds.duration_s)
+async def open_loop(target: Target, arrivals: Seconds, connections: int, bounds: Bounds) -> Load:
+    """As `run_open`, beside others on the same event loop."""
+    return await OpenLoop(target, arrivals, connections, bounds).run()
 
 
-async def _sleep_until(moment: float) -> None:
-    while (wait := moment - perf_counter()) > 0:  # timers have a resolution of 1 ms and may be early
-        await asyncio.sleep(wait)
+class ClosedLoop:
+    """Clients that ask again when they are answered."""
+
+    def __init__(self, target: Target, clients: int, bounds: Bounds) -> None:
+        self._bounds, self._record = bounds, Record()
+        self._users = [User(target, bounds.timeout_s, self._record, self._go_on) for _ in range(clients)]
+        self._turns = iter(range(bounds.max_requests))
+        self._unanswered, self._asking = set(self._users), len(self._users)
+        self._ended = asyncio.Event()
+
+    async def run(self) -> Load:
+        """Until the end of the time or of the requests, and every client has its last answer."""
+        await asyncio.gather(*(user.connect() for user in self._users))
+        # Counting starts amid the traffic: from a standstill, what is in flight at the end would be missing.
+        self._settled = perf_counter() + self._bounds.settle_s
+        if not self._bounds.settle_s:
+            self._record.begin(self._bounds.duration_s)
+        for user in self._users:
+            self._ask(user)
+        await self._ended.wait()
+        for user in self._users:
+            user.leave()
+        exhausted = next(self._turns, None) is None
+        return self._record.load(self._record.elapsed if exhausted else self._bounds.duration_s)
+
+    def _ask(self, user: User) -> None:
+        now = perf_counter()
+        if now < self._record.end and next(self._turns, None) is not None:
+            user.ask(now)
+            return
+        self._asking -= 1
+        if not self._asking:
+            self._ended.set()
+
+    def _go_on(self, user: User) -> None:
+        if not self._record.begun:
+            self._unanswered.discard(user)
+            if not self._unanswered and perf_counter() >= self._settled:
+                self._record.begin(self._bounds.duration_s)
+        self._ask(user)
 
 
-async def _connected(target: Target, number: int, timeout_s: float) -> tuple[list[User], Record]:
-    record = Record()
-    users = [User(target, timeout_s, record) for _ in range(number)]
-    await asyncio.gather(*(user.connect() for user in users))
-    return users, record
+class OpenLoop:
+    """Arrivals that do not care for answers, as far as there are connections."""
 
+    def __init__(self, target: Target, arrivals: Seconds, connections: int, bounds: Bounds) -> None:
+        self._bounds, self._arrivals, self._record = bounds, arrivals, Record()
+        number = min(connections, len(arrivals))
+        self._users = [User(target, bounds.timeout_s, self._record, self._free_again) for _ in range(number)]
+        self._free = deque(self._users)
+        self._dues = deque[float]()
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
 
-async def _all(users: list[User], send: Callable[[User], Coroutine[Any, Any, None]]) -> None:
-    await asyncio.gather(*(send(user) for user in users))
-    for user in users:
-        user.leave()
+    async def run(self) -> Load:
+        """Until every arrival has its answer."""
+        await asyncio.gather(*(user.connect() for user in self._users))
+        self._dues.extend((self._record.begin() + self._arrivals).tolist())
+        self._send_due()
+        await self._ended.wait()
+        for user in self._users:
+            user.leave()
+        exhausted = len(self._arrivals) == self._bounds.max_requests
+        return self._record.load(float(self._arrivals[-1]) if exhausted else self._bounds.duration_s)
+
+    def _send_due(self) -> None:
+        """Send what is due while a connection is free, and look again when the next is."""
+        self._timer, now = None, perf_counter()
+        while self._free and self._dues and self._dues[0] <= now:
+            due = self._dues.popleft()
+            self._record.lateness.append(now - due)
+            self._free.popleft().ask(due)
+        self._wait()
+
+    def _free_again(self, user: User) -> None:
+        if not self._free and self._dues and self._dues[0] <= perf_counter():
+            user.ask(self._dues.popleft())  # it has waited for a connection, not for the generator
+            return
+        self._free.append(user)
+        self._wait()
+
+    def _wait(self) -> None:
+        if not self._dues and len(self._free) == len(self._users):
+            self._ended.set()
+        elif self._dues and self._free and self._timer is None:
+            wait_s = max(0.0, self._dues[0] - perf_counter())  # timers have a resolution of 1 ms and may be early
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._send_due)

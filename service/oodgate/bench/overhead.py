@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from oodgate.api import loading, repository, server
-from oodgate.api.judging import OpenPicture
+from oodgate.api.judging import Picture
 from oodgate.api.predictor import Predictor
 from oodgate.bench.limit import Progress
 from oodgate.bench.pictures import ImageFile
@@ -76,7 +76,7 @@ class IdleGate(Gate):
 class IdlePredictor(Predictor):
     """Opens no picture."""
 
-    def submit(self, open_picture: OpenPicture, *rest: Any, **named: Any) -> None:
+    def submit(self, picture: Picture, *rest: Any, **named: Any) -> None:
         """A single pixel in the place of the picture."""
         super().submit(lambda: _PIXEL, *rest, **named)
 

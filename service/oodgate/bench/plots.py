@@ -19,6 +19,7 @@ def plot_growth(growth: "Growth") -> Figure:
         "clients": growth.clients,
         "image size, Mpx": growth.megapixels,
         "limit of a batch, images": growth.max_batch,
+        "front processes": growth.fronts,
     }
     figure = Figure((_COLUMN_INCHES * len(curves), _HEIGHT_INCHES), layout="constrained")
     axes = figure.subplots(2, len(curves), squeeze=False)
@@ -50,7 +51,7 @@ def _plot_latency(axes: Axes, points: "Sequence[Point]") -> None:
 
 
 def _name_values(axes: Axes, points: "Sequence[Point]") -> None:
-    axes.set_xscale("log")
+    axes.set_xscale("symlog" if points[0].value == 0 else "log")
     axes.set_xticks([point.value for point in points], [_short(point.value) for point in points], fontsize="small")
     axes.xaxis.minorticks_off()
 

@@ -17,10 +17,15 @@ from oodgate.bench.service import Report
 def tables_of_service(report: Report) -> Iterator[RenderableType]:
     """The loads from outside and inside, and the limit."""
     yield f"{report.bundle} on {report.cores} cores, {report.files} files of {report.mean_bytes / 1000:.1f} KB"
-    yield loads(report.rows)
-    yield insides(report.rows)
-    yield limit(report.limit)
-    yield (f"reached {report.reached:.1f} of {report.limit.images_per_s:.1f} images/s: {report.ratio:.1%} of the limit")
+    median = report.median
+    yield loads(median.rows)
+    yield insides(median.rows)
+    yield limit(median.limit)
+    ratios = ", ".join(f"{one.ratio:.1%}" for one in report.rounds)
+    yield (
+        f"reached {median.reached:.1f} of {median.limit.images_per_s:.1f} images/s: {median.ratio:.1%} of the limit, "
+        f"the median of {ratios}"
+    )
 
 
 def tables_of_overhead(overhead: Overhead) -> Iterator[RenderableType]:
@@ -34,6 +39,7 @@ def tables_of_growth(growth: Growth) -> Iterator[RenderableType]:
         ("clients", growth.clients),
         ("megapixels", growth.megapixels),
         ("limit of a batch", growth.max_batch),
+        ("fronts", growth.fronts),
     ):
         table = numbers_table(name, "requests/s", "p50 ms", "p99 ms", "errors")
         for point in points:
@@ -84,14 +90,12 @@ def insides(rows: Sequence[Row]) -> Table:
 
 def limit(found: Limit) -> Table:
     """The parts alone."""
-    best = found.best
+    way = found.way
     table = numbers_table("alone", "how", "images/s", caption=f"limit on {found.device}")
     table.add_row("decode", f"{found.decode_threads} threads", _number(found.decode_per_s, 1))
-    threads = f" x {best.threads} threads" if best.threads else " at a time"
-    how = (
-        f"batch {best.batch}, {best.forwards}{threads}{'' if best.acceleration == 'none' else f', {best.acceleration}'}"
-    )
-    table.add_row("forward", how, _number(best.images_per_s, 1))
+    threads = f" x {way.threads} threads" if way.threads else " at a time"
+    how = f"batch {found.batch}, {way.workers}{threads}{f', {way.acceleration}' if way.accelerated else ''}"
+    table.add_row("forward", how, _number(found.forward_per_s, 1))
     table.add_row("both", "", _number(found.images_per_s, 1))
     return table
 

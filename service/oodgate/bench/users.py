@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
 
@@ -110,28 +110,48 @@ class Record:
 
 
 class User:
-    """One connection, which is opened anew where it was closed."""
+    """One connection, which is opened anew where it was closed, and one request at a time on it."""
 
-    def __init__(self, target: Target, timeout_s: float, record: Record) -> None:
-        self._target, self._timeout_s, self._record = target, timeout_s, record
+    def __init__(self, target: Target, timeout_s: float, record: Record, on_answer: "Callable[[User], None]") -> None:
+        """`on_answer` hears when an answer has been recorded; after an error a pause later."""
+        self._target, self._timeout_s, self._record, self._on_answer = target, timeout_s, record, on_answer
         self._connection: Connection | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._due = 0.0
 
     async def connect(self) -> None:
         """Open the connection, if anybody accepts it."""
         self._connection = await connect(self._target.port, self._timeout_s)
 
-    async def ask(self, due: float) -> None:
-        """Send the next request and wait for its outcome; the latency counts from `due`."""
-        if self._connection is None or not self._connection.open:
-            await self.connect()
-        request = self._target.requests[self._record.sent % len(self._target.requests)]
-        self._record.sent += 1
-        outcome = await self._connection.exchange(request) if self._connection else UNREACHABLE
-        self._record.add(outcome, due)
-        if not succeeded(outcome):
-            await asyncio.sleep(_PAUSE_S)
+    def ask(self, due: float) -> None:
+        """Send the next request, whose latency counts from `due`."""
+        self._due = due
+        if self._connection and self._connection.open:
+            self._send(self._connection)
+        else:
+            self._opening = asyncio.get_running_loop().create_task(self._open_and_send())
 
     def leave(self) -> None:
         """Close the connection."""
         if self._connection:
             self._connection.close()
+
+    def _send(self, connection: Connection) -> None:
+        request = self._target.requests[self._record.sent % len(self._target.requests)]
+        self._record.sent += 1
+        connection.send(request, self._take)
+
+    async def _open_and_send(self) -> None:
+        await self.connect()
+        if self._connection:
+            self._send(self._connection)
+        else:
+            self._record.sent += 1
+            self._take(UNREACHABLE)
+
+    def _take(self, outcome: str) -> None:
+        self._record.add(outcome, self._due)
+        if succeeded(outcome):
+            self._on_answer(self)
+        else:
+            asyncio.get_running_loop().call_later(_PAUSE_S, self._on_answer, self)

@@ -1,0 +1,132 @@
+"""A front: the process that speaks HTTP with clients and opens their pictures, and has no models.
+
+    python -m oodgate.fronts.front LINK SLOTS LISTENING
+
+The arguments are descriptors that it inherits. It has no will of its own: it begins when the device process has told
+it everything, and ends when that says so, or is gone. Signals are for the device process, which decides on all ends.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from types import FrameType
+
+import numpy as np
+import uvicorn
+import uvloop
+from PIL import Image
+
+from oodgate.api.listening import allow_descriptors, server_config
+from oodgate.api.protocol import BoundedProtocol
+from oodgate.fronts.asking import Asking
+from oodgate.fronts.exchanges import Exchanges
+from oodgate.fronts.link import Link
+from oodgate.fronts.messages import Transform, Welcome
+from oodgate.fronts.passage import Passage
+from oodgate.fronts.prediction import FrontService
+from oodgate.fronts.reports import ReportedMetrics, Reports
+from oodgate.fronts.slots import Shape, Slots
+from oodgate.fronts.wire import MOST_BYTES, Frame, Kind
+from oodgate.images.preprocess import preprocess
+from oodgate.memory import settle
+from oodgate.observability.logs import configure_logs
+
+_LINGER_S = 0.7  # for answers to those whose request the device process will not answer any more
+_DRAIN_MARGIN_S = 5.0  # the device process gives up first, and tells everybody
+
+
+class FrontServer(uvicorn.Server):
+    """uvicorn, which ends when the device process says so."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Nothing: a terminal sends its signals to all processes."""
+
+
+class Front:
+    """What the device process says, and what comes of it."""
+
+    def __init__(self) -> None:
+        self.link = Link(MOST_BYTES, self._take, self._end)
+        self._welcomed: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
+        self._transform: Transform | None = None  # newer than the welcome's
+        self._exchanges = Exchanges(self.link)
+        self._asking: Asking | None = None
+        self._server: FrontServer | None = None
+
+    async def serve(self, slots_descriptor: int, listening: socket.socket) -> None:
+        """Serve until the device process ends it."""
+        welcome = await self._welcomed
+        settings = welcome.settings
+        configure_logs(settings.log_format, settings.log_level)
+        slots = Slots(slots_descriptor, Shape(welcome.slots, welcome.slot_bytes))
+        transform = self._transform or welcome.transform
+        warm_up(transform)
+        self._asking = asking = Asking(
+            settings, self._exchanges, slots, transform, welcome.threads, welcome.keeps_files
+        )
+        metrics = ReportedMetrics(Reports(self.link))
+        service = FrontService(settings, asking, Passage(self._exchanges), metrics)
+        config = server_config(service, BoundedProtocol, settings)
+        config.timeout_graceful_shutdown = round(settings.drain_timeout_ms / 1000 + _DRAIN_MARGIN_S)
+        self._server = FrontServer(config)
+        serving = asyncio.create_task(self._server.serve([listening]))
+        while not (self._server.started or serving.done()):
+            await asyncio.sleep(0.01)
+        settle()
+        self.link.send(Kind.UP)
+        await serving
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == Kind.WELCOME:
+            self._welcomed.set_result(Welcome.model_validate_json(frame.payload))
+        elif frame.kind == Kind.TRANSFORM:
+            self._change(Transform.model_validate_json(frame.payload))
+        elif frame.kind == Kind.STOP:
+            self._stop()
+        else:
+            self._exchanges.take(frame)
+
+    def _change(self, transform: Transform) -> None:
+        self._transform = transform
+        if self._asking:
+            self._asking.transform = transform
+
+    def _stop(self) -> None:
+        if self._server:
+            self._server.should_exit = True
+        else:
+            os._exit(0)
+
+    def _end(self) -> None:
+        """The device process is gone: who waits is told, and nothing is left to do."""
+        self._exchanges.end()
+        asyncio.get_running_loop().call_later(_LINGER_S, os._exit, 1)
+        self._stop()
+
+
+def warm_up(transform: Transform) -> None:
+    """Bring along now what the first picture would have to wait for."""
+    if transform.preprocessing:
+        side = transform.preprocessing.resize + 1
+        preprocess(Image.fromarray(np.zeros((side, side, 3), np.uint8)), transform.preprocessing)
+
+
+async def run(link: int, slots: int, listening: int) -> None:
+    """Connect and serve."""
+    front = Front()
+    await asyncio.get_running_loop().create_unix_connection(lambda: front.link, sock=socket.socket(fileno=link))
+    await front.serve(slots, socket.socket(fileno=listening))
+
+
+def main() -> None:
+    """Be a front until the end."""
+    allow_descriptors()
+    uvloop.run(run(*map(int, sys.argv[1:])))
+    # Threads may be at pictures that nobody waits for any more.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""A picture is opened: from what decodes it to pixels of the network's input size, and how long that took."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from PIL import Image
+
+from oodgate.errors import InferenceFailed, RequestError
+from oodgate.images.preprocess import Preprocessing, preprocess
+
+OpenPicture = Callable[[], Image.Image]
+"""What makes a picture of mode RGB, or raises the RequestError that says why there is none."""
+
+log = structlog.stdlib.get_logger("oodgate")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """uint8 pixels (H, W, 3), and how long the picture took to open."""
+
+    pixels: NDArray[np.uint8]
+    decode_ms: float
+
+
+def opened(picture: OpenPicture, preprocessing: Preprocessing) -> Opened | RequestError:
+    """The picture, preprocessed, or the error that says why it cannot be opened; never raises."""
+    start = perf_counter()
+    try:
+        pixels = preprocess(picture(), preprocessing)
+    except RequestError as error:
+        return error
+    except Exception:  # neighbours have no part in it
+        log.exception("a picture cannot be opened")
+        return InferenceFailed("something unexpected happened to this image; the log has it")
+    return Opened(pixels, 1000 * (perf_counter() - start))
