@@ -191,6 +191,7 @@ class FakeConnection:
         self.scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": [], "state": {}}
         self.transport = FakeTransport()
         self.server_state = SimpleNamespace(default_headers=[])
+        self.deadline = SimpleNamespace(clear=lambda: None)
         self.tasks: set[object] = set()
         self.completed = 0
 

@@ -62,7 +62,8 @@ class Access:
             log.exception("unexpected error")
             await answer_instead(unexpected())
         finally:
-            self._accounts.close(scope, status, perf_counter() - start)
+            facts = structlog.contextvars.get_contextvars()  # with what was bound on the way
+            self._accounts.close(scope, status, perf_counter() - start, **facts)
 
 
 def choose_request_id(scope: Scope) -> str:

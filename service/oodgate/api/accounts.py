@@ -2,15 +2,13 @@
 
 from functools import cache
 
-import structlog
 from starlette.types import Scope
 
 from oodgate.errors import RequestError
+from oodgate.observability.logs import request_log
 from oodgate.observability.metrics import Metrics
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-
-log = structlog.stdlib.get_logger("oodgate.access")
 
 
 class Accounts:
@@ -20,6 +18,7 @@ class Accounts:
         self._metrics = metrics
         self._count_of = cache(metrics.http_requests.labels)
         self._duration_of = cache(metrics.http_duration.labels)
+        self._write = request_log()
 
     def open(self) -> None:
         """A request has come."""
@@ -37,4 +36,4 @@ class Accounts:
         self._count_of(route, method, str(status)).inc()
         self._duration_of(route).observe(seconds)
         duration_ms = round(1000 * seconds, 2)
-        log.info("request", method=method, path=scope["path"], status=status, duration_ms=duration_ms, **facts)
+        self._write(method=method, path=scope["path"], status=status, duration_ms=duration_ms, **facts)

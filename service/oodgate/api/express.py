@@ -5,7 +5,7 @@ Read on from `Express`. It stands in the place of uvicorn's own cycle of a reque
 parameters cost more than everything else that the service itself does for an image.
 """
 
-from asyncio import AbstractEventLoop, TimerHandle, Transport
+from asyncio import AbstractEventLoop, Transport
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -30,6 +30,7 @@ from oodgate.api.plain import PATH
 from oodgate.api.predict import file_picture
 from oodgate.api.predictor import Predictor
 from oodgate.api.repository import Repository
+from oodgate.deadline import Deadline
 from oodgate.errors import RequestError
 
 _JSON = (b"content-type", b"application/json")
@@ -56,6 +57,7 @@ class Connection(Protocol):
     scope: Any
     transport: Transport
     loop: AbstractEventLoop
+    deadline: Deadline
     server_state: ServerState
     tasks: set[Any]
 
@@ -76,7 +78,6 @@ class Express:
         self._scope["state"] |= {"request_id": self._id, "client_key": ""}
         self._parts: list[bytes] = []
         self._received_bytes = 0
-        self._expiry: TimerHandle | None = None
         self._predictor: Predictor | None = None
 
     def begin(self) -> None:
@@ -171,9 +172,7 @@ class Express:
             self._withdraw()
             self._refuse(why())
 
-        if self._expiry:
-            self._expiry.cancel()
-        self._expiry = self.get_loop().call_later(timeout_ms / 1000, expire)
+        self._connection.deadline.set(timeout_ms / 1000, expire)
 
     def _give_up(self) -> None:
         if not self.response_complete:
@@ -213,11 +212,12 @@ class Express:
 
     def _close(self, status: int, **facts: str) -> None:
         self.response_complete = True
-        if self._expiry:
-            self._expiry.cancel()
+        self._connection.deadline.clear()
         self._connection.tasks.discard(self)
         if self._predictor:
             self._predictor.let_go()
+        if key := self._scope["state"]["client_key"]:
+            facts["client_key"] = key
         seconds = perf_counter() - self._start
         self._lane.accounts.close(self._scope, status, seconds, request_id=self._id, **facts)
         self._connection.on_response_complete()

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from secrets import token_bytes
 from typing import Literal, NamedTuple
@@ -60,6 +61,7 @@ def client_of(scope: Scope) -> str:
     return hash_of_client(told_client(scope))
 
 
+@lru_cache(4096)
 def hash_of_client(told: str) -> str:
     """The hash of what `told_client` says."""
     return blake2b(told.encode(), key=_KEY, digest_size=8).hexdigest()

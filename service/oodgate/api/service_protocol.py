@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from oodgate.api.express import Express, Lane
 from oodgate.api.plain import plain_top_k
 from oodgate.api.protocol import BoundedProtocol
+from oodgate.deadline import Deadline
 
 
 class ServiceProtocol(BoundedProtocol):
@@ -20,6 +21,12 @@ class ServiceProtocol(BoundedProtocol):
         """`lane` beside what uvicorn gives."""
         super().__init__(*given, **named)
         self._lane = lane
+        self.deadline = Deadline(self.loop)  # of the plain request that is being answered
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client left."""
+        super().connection_lost(exc)
+        self.deadline.close()
 
     def on_body(self, body: bytes) -> None:
         """A part of the body, which whoever answers bounds."""

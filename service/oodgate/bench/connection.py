@@ -6,9 +6,12 @@ built beforehand, of an answer only the status is looked at, and no task or time
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 from httptools import HttpParserError, HttpResponseParser
+
+from oodgate.deadline import Deadline
 
 LOOPBACK = "127.0.0.1"
 TIMEOUT, CLOSED, MALFORMED, UNREACHABLE = "timeout", "closed", "malformed", "unreachable"
@@ -41,10 +44,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._parser = HttpResponseParser(self)
-        self._loop = asyncio.get_running_loop()
         self._on_outcome: OnOutcome | None = None  # while a request waits
-        self._deadline = 0.0  # of the last request
-        self._watch: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(asyncio.get_running_loop())
         self.open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -55,9 +56,7 @@ class Connection(asyncio.Protocol):
     def send(self, request: bytes, on_outcome: OnOutcome) -> None:
         """Send a request; after any other outcome than a whole answer the connection is closed."""
         self._on_outcome = on_outcome
-        self._deadline = self._loop.time() + self._timeout_s
-        if self._watch is None:
-            self._watch = self._loop.call_at(self._deadline, self._look)
+        self._deadline.set(self._timeout_s, partial(self._end, TIMEOUT))
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -81,22 +80,14 @@ class Connection(asyncio.Protocol):
         """Send nothing any more."""
         self.open = False
         self._transport.abort()
-        if self._watch:
-            self._watch.cancel()
-
-    def _look(self) -> None:
-        """End a request whose time is over; one that was sent meanwhile has some left."""
-        self._watch = None
-        if self._on_outcome and self._loop.time() >= self._deadline:
-            self._end(TIMEOUT)
-        elif self._on_outcome:
-            self._watch = self._loop.call_at(self._deadline, self._look)
+        self._deadline.close()
 
     def _end(self, outcome: str) -> None:
         self.close()
         self._resolve(outcome)
 
     def _resolve(self, outcome: str) -> None:
+        self._deadline.clear()
         on_outcome, self._on_outcome = self._on_outcome, None
         if on_outcome:
             on_outcome(outcome)
