@@ -15,6 +15,21 @@ ENDLESS = float("inf")
 _ROUNDS_PER_SECOND = 300_000  # on one core, roughly; no test relies on more than the order of magnitude
 
 
+class DeeperNetwork(TinyNetwork):
+    """The tiny network behind convolutions of the kinds that can be accelerated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Sequential(
+            *(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU())
+        )
+        self.conv = nn.Conv2d(32, 8, 4, stride=4)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        answer: tuple[Tensor, Tensor] = super().forward(self.before(images))
+        return answer
+
+
 class TroubleNetwork(nn.Module):
     """Answers like the tiny network, but slowly for a batch with a white picture, never for a batch with a red one,
     and with NaN for a blue picture alone.

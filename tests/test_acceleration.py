@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import TinyNetwork
+from networks import DeeperNetwork
 from oodgate.acceleration import ACCELERATIONS
 from oodgate.engines import load_network, save_network
 from oodgate.images.preprocess import Preprocessing
@@ -21,7 +21,7 @@ PREPROCESSING = Preprocessing(resize=SIDE, crop=(SIDE, SIDE), mean=MEAN, std=STD
 @pytest.fixture(scope="module")
 def network() -> torch.jit.ScriptModule:
     torch.manual_seed(0)
-    saved = save_network(TinyNetwork().eval(), torch.zeros(2, 3, SIDE, SIDE))
+    saved = save_network(DeeperNetwork().eval(), torch.zeros(2, 3, SIDE, SIDE))
     return load_network(saved, torch.device("cpu"))
 
 

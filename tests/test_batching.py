@@ -315,7 +315,7 @@ def test_a_failing_preparation_of_a_batch_fails_the_batch_alone(start: Start) ->
     failures: list[Exception] = []
     troubles = iter([1])
 
-    def prepare(alone: bool) -> None:
+    def prepare(items: int, alone: bool) -> None:
         if next(troubles, None):
             raise ValueError("no such threads")
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from conftest import tiny_bundle
+from oodgate.acceleration import How
 from oodgate.model import Model
-from oodgate.tuning import Tuning, available_cores, fastest, largest_good, measure, most_workers, tuned
+from oodgate.rates import Way
+from oodgate.tuning import Tuning, available_cores, chosen, largest_good, measure, most_workers, tuned
 
 
 @pytest.fixture(scope="module")
@@ -29,30 +31,46 @@ def test_more_workers_are_taken_unless_fewer_are_clearly_faster(rates: dict[int,
     assert most_workers(rates) == workers
 
 
+PLAIN, FUSED, OTHER = Way(2, 1), Way(2, 1, "onednn"), Way(2, 1, "winograd")
+
+
 @pytest.mark.parametrize(
-    ("rates", "chosen"),
+    ("rates", "many", "few", "many_from"),
     [
-        ([{1: 10.0, 4: 40.0}, {1: 10.4, 4: 42.0}], "none"),
-        ([{1: 10.0, 4: 40.0}, {1: 20.0, 4: 40.0}], "openvino"),
-        ([{1: 10.0, 4: 40.0}, {1: 10.0, 4: 60.0}], "openvino"),
-        ([{1: 10.0, 4: 40.0}, {1: 2.0, 4: 60.0}], "none"),
+        ({PLAIN: {1: 10.0, 4: 40.0}, FUSED: {1: 10.4, 4: 42.0}}, PLAIN, PLAIN, 1),
+        ({PLAIN: {1: 10.0, 4: 40.0}, FUSED: {1: 20.0, 4: 40.0}}, PLAIN, FUSED, 4),
+        ({PLAIN: {1: 10.0, 4: 40.0}, FUSED: {1: 10.0, 4: 60.0}}, FUSED, FUSED, 1),
+        ({PLAIN: {1: 10.0, 4: 40.0}, FUSED: {1: 2.0, 4: 60.0}}, FUSED, PLAIN, 4),
+        (
+            {PLAIN: {1: 10.0, 2: 15.0, 4: 20.0}, FUSED: {1: 20.0, 2: 22.0, 4: 25.0}, OTHER: {1: 9.0, 2: 23.0, 4: 40.0}},
+            OTHER,
+            FUSED,
+            2,
+        ),
+        ({PLAIN: {1: 10.0, 4: 40.0}, FUSED: {1: 15.0, 4: 60.0}, OTHER: {1: 16.0, 4: 50.0}}, FUSED, FUSED, 1),
     ],
 )
-def test_what_accelerates_one_image_or_many_clearly_is_taken(rates: list[dict[int, float]], chosen: str) -> None:
-    tunings = [Tuning(images_per_s=rates[0]), Tuning(acceleration="openvino", images_per_s=rates[1])]
-    assert fastest(tunings).acceleration == chosen
+def test_what_accelerates_many_images_clearly_is_taken_and_for_one_what_accelerates_that(
+    rates: dict[Way, dict[int, float]], many: Way, few: Way, many_from: int
+) -> None:
+    found = chosen(rates)
+    assert (found.many, found.few, found.many_from) == (many.how, few.how, many_from)
+    assert found.images_per_s == rates[many]
 
 
-def test_a_lone_forward_runs_on_a_copy_only_where_there_is_one() -> None:
-    arranged = Tuning(threads=1, lone_threads=2, acceleration="openvino", lone_accelerated=True)
-    assert (arranged.shared, arranged.alone) == ((1, True), (2, True))
-    assert replace(arranged, acceleration="none").alone == (2, False)
+def test_a_batch_is_run_by_its_size_and_by_what_runs_beside_it() -> None:
+    many, few, lone = How(1, "winograd"), How(1, "openvino"), How(2, "openvino")
+    arranged = Tuning(workers=2, many=many, few=few, lone=lone, many_from=4)
+    assert [arranged.how(images, alone=False) for images in (1, 3, 4, 16)] == [few, few, many, many]
+    assert [arranged.how(images, alone=True) for images in (1, 3, 4)] == [lone, lone, many]
+    assert replace(arranged, many_from=1).how(1, alone=True) == lone
+    assert arranged.hows == {many, few, lone}
 
 
 def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> None:
     found = measure(model, model.run, (16, 16))
-    assert 1 <= found.workers * found.threads <= available_cores()
-    assert found.lone_threads in (1, available_cores())
+    assert 1 <= found.workers * found.many.threads <= available_cores()
+    assert found.lone.threads in (1, available_cores())
     assert found.max_batch in found.images_per_s
     assert found.rate == max(found.images_per_s.values()) > 0
 

@@ -1,11 +1,11 @@
-"""Faster copies of a TorchScript network for a CPU, in float32: fused by oneDNN, or compiled by OpenVINO.
+"""Faster copies of a TorchScript network for a CPU, in float32: rewritten, fused by oneDNN, or compiled by OpenVINO.
 
 Which of them pays depends on the network and the processor; `tuning.py` measures it.
 """
 
 from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from oodgate.engines import Network, torchscript_is_wanted
 from oodgate.images.preprocess import Preprocessing
 from oodgate.normalise import Normalise
 from oodgate.settings import Acceleration
+from oodgate.winograd import rewrite
 
 if TYPE_CHECKING:
     import openvino
@@ -23,6 +24,28 @@ Copy = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 Copies = Callable[[int, int], list[Copy]]
 """Makes copies for so many threads that run at the same time, each of which may use so many cores."""
+
+
+class How(NamedTuple):
+    """How a forward is run: with so many threads, where 0 leaves it to torch, by the network or by a faster copy."""
+
+    threads: int
+    acceleration: Acceleration = "none"
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether a copy runs it."""
+        return self.acceleration != "none"
+
+
+def convolve_faster(network: torch.jit.ScriptModule, preprocessing: Preprocessing) -> Copies | None:
+    """Copies with Winograd's convolution; None where it suits no convolution of the network."""
+    normalise, rewritten = Normalise(preprocessing, torch.device("cpu"), torch.float32), _copied(network)
+    with torchscript_is_wanted():
+        rewritten = torch.jit.freeze(rewritten)
+    if not rewrite(rewritten):
+        return None
+    return lambda workers, threads: [lambda pixels: rewritten(normalise(pixels))] * workers
 
 
 def fuse(network: torch.jit.ScriptModule, preprocessing: Preprocessing) -> Copies:
@@ -54,7 +77,8 @@ def compile_for_cpu(network: torch.jit.ScriptModule, preprocessing: Preprocessin
     return lambda workers, threads: [copy(threads) for _ in range(workers)]
 
 
-ACCELERATIONS: dict[Acceleration, Callable[[torch.jit.ScriptModule, Preprocessing], Copies]] = {
+ACCELERATIONS: dict[Acceleration, Callable[[torch.jit.ScriptModule, Preprocessing], Copies | None]] = {
+    "winograd": convolve_faster,
     "onednn": fuse,
     "openvino": compile_for_cpu,
 }
@@ -62,12 +86,18 @@ ACCELERATIONS: dict[Acceleration, Callable[[torch.jit.ScriptModule, Preprocessin
 
 def _fused(network: torch.jit.ScriptModule) -> Network:
     # oneDNN keeps the weights of fused operations in its own order inside of the graph, which two threads cannot share.
+    with torchscript_is_wanted():
+        fused: torch.jit.ScriptModule = torch.jit.optimize_for_inference(_copied(network))
+        return fused
+
+
+def _copied(network: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     buffer = BytesIO()
     with torchscript_is_wanted():
         torch.jit.save(network, buffer)
         buffer.seek(0)
-        fused: torch.jit.ScriptModule = torch.jit.optimize_for_inference(torch.jit.load(buffer).eval())
-        return fused
+        copied: torch.jit.ScriptModule = torch.jit.load(buffer).eval()
+        return copied
 
 
 def _asking(request: "openvino.InferRequest") -> Copy:

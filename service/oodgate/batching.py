@@ -39,7 +39,7 @@ class Batcher(Generic[Item, Result]):
         limits: BatchLimits,
         keep: Callable[[Sequence[Kept[Result]]], None],
         on_start: Callable[[], None] = lambda: None,
-        on_share: Callable[[bool], None] = lambda alone: None,
+        on_share: Callable[[int, bool], None] = lambda items, alone: None,
         on_failure: Callable[[Exception], None] = lambda error: None,
         on_death: Callable[[BaseException], None] = lambda error: None,
         soon: Callable[[Callable[[], None]], object] = lambda step: step(),
@@ -47,9 +47,10 @@ class Batcher(Generic[Item, Result]):
         """`process` answers every item of a batch, in order; an error in place of a result goes to that item alone.
 
         Several workers call it at the same time, and `keep` with what it answered. `on_start` runs in every worker
-        before its first batch, `on_share` in the worker before `process` and hears whether its batch is all that there
-        is to do, `on_failure` what `process` raised, `on_death` what ended a worker. `soon` calls what wakes the
-        workers: later, where more may be submitted before, since threads that wake for each item hinder who submits.
+        before its first batch, `on_share` in the worker before `process` and hears how many items its batch has, and
+        whether it is all that there is to do, `on_failure` what `process` raised, `on_death` what ended a worker.
+        `soon` calls what wakes the workers: later, where more may be submitted before, since threads that wake for
+        each item hinder who submits.
         """
         self._process, self._keep = process, keep
         self._limits = limits
@@ -207,7 +208,7 @@ class Batcher(Generic[Item, Result]):
 
     def _results(self, batch: list[Entry[Item, Result]]) -> Sequence[Result | RequestError]:
         try:
-            self._on_share(self._idle == len(self._workers) - 1 and not self._queue)
+            self._on_share(len(batch), self._idle == len(self._workers) - 1 and not self._queue)
             results = list(self._process([entry.item for entry in batch]))
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(results)} results for a batch of {len(batch)}")

@@ -5,12 +5,13 @@ Which engine runs it is the bundle's choice (`engines.py`); nobody above this mo
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 
 import structlog
 import torch
 from torch import Tensor
 
-from oodgate.acceleration import ACCELERATIONS, Copies, Copy
+from oodgate.acceleration import ACCELERATIONS, Copies, Copy, How
 from oodgate.bundle import Bundle
 from oodgate.engines import DTYPES, ENGINES, Network
 from oodgate.errors import BundleError, SetupError
@@ -39,8 +40,8 @@ class Model:
         self._preprocessing = bundle.manifest.preprocessing
         self._normalise = Normalise(self._preprocessing, self.device, self._dtype)
         self._network = self._load(bundle)
-        self._makers: dict[Acceleration, Copies] = {}
-        self._copies: deque[Copy] = deque()
+        self._makers: dict[Acceleration, Copies | None] = {}
+        self._copies: dict[How, deque[Copy]] = {}
         self._own = threading.local()
         self._verify(bundle)
 
@@ -55,42 +56,40 @@ class Model:
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
 
-    def accelerate(self, acceleration: Acceleration, workers: int, threads: int) -> bool:
+    def accelerate(self, how: How, workers: int) -> bool:
         """Make a faster copy of the network for each of so many workers, and say whether it can be done."""
         network = self._network
-        if self.device.type != "cpu" or self.precision != "float32" or acceleration == "none":
+        if self.device.type != "cpu" or self.precision != "float32" or not how.accelerated:
             return False
         if not isinstance(network, torch.jit.ScriptModule):
             return False
         try:
-            if acceleration not in self._makers:
-                self._makers[acceleration] = ACCELERATIONS[acceleration](network, self._preprocessing)
-            copies = self._makers[acceleration](workers, threads)
+            copies = self._copies_by(how, network, workers)
             for copy in copies:
                 self._check_copy(copy)
         except Exception:  # a foreign network is refused in many ways, and not every machine has every library
-            log.info("the network cannot be accelerated", by=acceleration, exc_info=True)
+            log.info("the network cannot be accelerated", by=how.acceleration, exc_info=True)
             return False
-        self._copies = deque(copies)
-        return True
+        self._copies[how] = deque(copies)
+        return bool(copies)
 
-    def settle(self, acceleration: Acceleration, workers: int, threads: int) -> bool:
-        """Make the copies that the workers keep, as `accelerate` does, and forget how others are made."""
-        made = self.accelerate(acceleration, workers, threads)
+    def settle(self, hows: Iterable[How], workers: int) -> set[How]:
+        """Make the copies that the workers keep, as `accelerate` does, and no others; returns those that can be."""
+        self._copies.clear()
+        made = {how for how in hows if self.accelerate(how, workers)}
         self._makers.clear()
         return made
 
-    def enter_worker(self, accelerated: bool = False) -> None:
-        """Make the calling thread one of several that run the network; `accelerated` takes a copy of `accelerate`."""
-        if accelerated:
-            self._own.copy = self._copies.popleft()
+    def enter_worker(self, hows: Iterable[How] = ()) -> None:
+        """Make the calling thread one of several that run the network, with a copy for each way that has them."""
+        self._own.copies = {how: self._copies[how].popleft() for how in hows if how.accelerated}
         if self.device.type == "cuda":  # on a stream of its own, so that one batch is copied while another is computed
             torch.cuda.set_stream(torch.cuda.Stream(self.device))
 
-    def adapt(self, threads: int, accelerated: bool) -> None:
-        """Run the next forwards of the calling thread with so many threads, on its own copy or on the network."""
-        use_threads(threads)
-        self._own.in_use = self._own.copy if accelerated else self._forward
+    def adapt(self, how: How) -> None:
+        """Run the next forwards of the calling thread in one of its ways, or by the network."""
+        use_threads(how.threads)
+        self._own.in_use = self._own.copies[how] if how.accelerated else self._forward
 
     def free_memory(self) -> None:
         """Give the device's memory back that torch keeps for later."""
@@ -99,6 +98,12 @@ class Model:
 
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return self._network(self._normalise(self._upload(pixels)))
+
+    def _copies_by(self, how: How, network: torch.jit.ScriptModule, workers: int) -> list[Copy]:
+        if how.acceleration not in self._makers:
+            self._makers[how.acceleration] = ACCELERATIONS[how.acceleration](network, self._preprocessing)
+        make = self._makers[how.acceleration]
+        return make(workers, how.threads or 1) if make else []
 
     def _check_copy(self, copy: Copy) -> None:
         """Raises ValueError where a copy does not answer as the network does."""

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from oodgate.acceleration import How
 from oodgate.model import Model, is_out_of_memory
 from oodgate.settings import Acceleration
 
@@ -33,9 +34,9 @@ class Way(NamedTuple):
     acceleration: Acceleration = "none"
 
     @property
-    def accelerated(self) -> bool:
-        """Whether each worker has a faster copy of the network."""
-        return self.acceleration != "none"
+    def how(self) -> How:
+        """One of the forwards."""
+        return How(self.threads, self.acceleration)
 
 
 def measure_rates(
@@ -68,7 +69,7 @@ def measure_rates(
 
 def team_for(model: Model, work: Work, way: Way) -> "Team | None":
     """Threads that run the network in this way; None where it cannot be accelerated so."""
-    fit = not way.accelerated or model.accelerate(way.acceleration, way.workers, way.threads)
+    fit = not way.how.accelerated or model.accelerate(way.how, way.workers)
     return Team(model, work, way) if fit else None
 
 
@@ -101,8 +102,8 @@ class Team:
         return (perf_counter() - start) / count
 
     def _enter(self) -> None:
-        self._model.enter_worker(self._way.accelerated)
-        self._model.adapt(self._way.threads, self._way.accelerated)
+        self._model.enter_worker([self._way.how])
+        self._model.adapt(self._way.how)
 
     def _all(self, work: Callable[[], None]) -> None:
         def together() -> None:

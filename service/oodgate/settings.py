@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["float32", "bfloat16", "float16"]
-Acceleration = Literal["none", "onednn", "openvino"]
+Acceleration = Literal["none", "winograd", "onednn", "openvino"]
 Measured = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)]
 """A number, or "auto", which is kept as 0: the service finds out what is best."""
 

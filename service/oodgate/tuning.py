@@ -2,21 +2,21 @@
 
 The best size of a batch is a matter of caches: on a CPU it is often 4 or 8, and 64 is slower. Several forwards on one
 thread each are faster than one on all, but a forward that runs alone is not. What accelerates one network slows
-another down.
+another down, and what is fastest for many images may not be for one.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import sqrt
 from pathlib import Path
+from typing import Self
 
 import structlog
 import torch
 
-from oodgate.acceleration import ACCELERATIONS
+from oodgate.acceleration import ACCELERATIONS, How
 from oodgate.model import Model
 from oodgate.rates import Way, Work, measure_rates
 from oodgate.settings import Acceleration
@@ -28,6 +28,7 @@ GOOD_ENOUGH = 0.93
 _CUDA_WORKERS = 3  # while one opens pictures, two overlap copies and forwards on their streams
 _WORKERS_PAY = 0.85
 _ACCELERATION_PAYS = 1.1  # times as fast as without; copies cost memory
+_BY_TORCH = How(0)
 
 log = structlog.stdlib.get_logger("oodgate")
 
@@ -37,27 +38,27 @@ class Tuning:
     """How to run one network on one device."""
 
     workers: int = 1
-    threads: int = 0  # of a forward on the CPU while others run; 0 leaves it to torch
-    lone_threads: int = 0  # of a forward that runs alone
     max_batch: int = 16
-    acceleration: Acceleration = "none"
-    lone_accelerated: bool = False
+    many: How = _BY_TORCH  # a batch of `many_from` images or more
+    few: How = _BY_TORCH  # a smaller one while others run
+    lone: How = _BY_TORCH  # a smaller one that runs alone
+    many_from: int = 1
     images_per_s: dict[int, float] = field(default_factory=dict)  # by size of a batch, all workers together
 
-    @property
-    def accelerated(self) -> bool:
-        """Whether each worker has a faster copy of the network."""
-        return self.acceleration != "none"
+    def how(self, images: int, alone: bool) -> How:
+        """How a batch is run."""
+        if images >= self.many_from and not (alone and images == 1):
+            return self.many
+        return self.lone if alone else self.few
 
     @property
-    def shared(self) -> tuple[int, bool]:
-        """Threads, and whether it is accelerated: of a forward while others run."""
-        return self.threads, self.accelerated
+    def hows(self) -> set[How]:
+        """All of them."""
+        return {self.many, self.few, self.lone}
 
-    @property
-    def alone(self) -> tuple[int, bool]:
-        """The same of a forward that runs alone."""
-        return self.lone_threads, self.accelerated and self.lone_accelerated
+    def change(self, change: Callable[[How], How]) -> Self:
+        """The same with each of them changed."""
+        return replace(self, many=change(self.many), few=change(self.few), lone=change(self.lone))
 
     @property
     def rate(self) -> float:
@@ -99,17 +100,14 @@ def measure(
     """Time every arrangement of the work that the model's batches are; some seconds for a small network."""
     sizes = sizes_for(model.device)
     if model.device.type == "cuda":
-        way = Way(_CUDA_WORKERS, 0)
-        return _tuning(way, measure_rates(model, work, crop, [way], sizes)[way])
+        return chosen(measure_rates(model, work, crop, [Way(_CUDA_WORKERS, 0)], sizes))
     cores = available_cores()
     ways = [Way(workers, cores // workers) for workers in (2**power for power in range(cores.bit_length()))]
     rates = measure_rates(model, work, crop, ways, sizes[::2])
     workers = most_workers({way.workers: max(rates[way].values()) for way in ways})
     plain = Way(workers, cores // workers)
     ways = [plain, *(plain._replace(acceleration=acceleration) for acceleration in accelerations)]
-    rates = measure_rates(model, work, crop, ways, sizes)
-    best = fastest([_tuning(way, found) for way, found in rates.items()])
-    return _with_lone_forward(model, work, crop, best)
+    return _with_lone_forward(model, work, crop, chosen(measure_rates(model, work, crop, ways, sizes)))
 
 
 def sizes_for(device: torch.device) -> tuple[int, ...]:
@@ -117,26 +115,29 @@ def sizes_for(device: torch.device) -> tuple[int, ...]:
     return SIZES if device.type == "cuda" else SIZES[:6]
 
 
-def fastest(tunings: Sequence[Tuning]) -> Tuning:
-    """The one that is best at one image and at many, but the first, which costs least, unless it is clearly slower."""
+def chosen(rates: dict[Way, dict[int, float]]) -> Tuning:
+    """What is fastest for many images and for one; the first way costs least and is taken unless it is slower."""
+    first = next(iter(rates))
+    many = preferred(first, {way: max(found.values()) for way, found in rates.items()})
+    ones = {way: found[1] for way, found in rates.items()}
+    few = preferred(many, {way: ones[way] for way in (many, preferred(first, ones))})
+    faster = [size for size, rate in rates[many].items() if rate >= rates[few][size]]
+    return Tuning(
+        many.workers, largest_good(rates[many]), many.how, few.how, few.how, min(faster, default=1), rates[many]
+    )
 
-    def merit(tuning: Tuning) -> float:
-        return sqrt(tuning.images_per_s[1] * tuning.rate)
 
-    best = max(tunings, key=merit)
-    return best if merit(best) > _ACCELERATION_PAYS * merit(tunings[0]) else tunings[0]
-
-
-def _tuning(way: Way, rates: dict[int, float]) -> Tuning:
-    return Tuning(way.workers, way.threads, way.threads, largest_good(rates), way.acceleration, False, rates)
+def preferred(first: Way, rates: dict[Way, float]) -> Way:
+    """The fastest, but the first unless that is clearly slower."""
+    best = max(rates, key=lambda way: rates[way])
+    return best if rates[best] > _ACCELERATION_PAYS * rates[first] else first
 
 
 def _with_lone_forward(model: Model, work: Work, crop: tuple[int, int], tuning: Tuning) -> Tuning:
     """How one image runs fastest while nothing else does."""
-    ways = {Way(1, 1), Way(1, available_cores()), Way(1, tuning.threads, tuning.acceleration)}
-    rates = measure_rates(model, work, crop, list(ways), [1])
-    way = max(rates, key=lambda way: rates[way][1])
-    return replace(tuning, lone_threads=way.threads, lone_accelerated=way.accelerated)
+    ways = [Way(1, *tuning.few), Way(1, 1), Way(1, available_cores())]
+    rates = measure_rates(model, work, crop, list(dict.fromkeys(ways)), [1])
+    return replace(tuning, lone=preferred(ways[0], {way: found[1] for way, found in rates.items()}).how)
 
 
 def largest_good(rates: dict[int, float]) -> int:
@@ -164,6 +165,7 @@ def _read(path: Path) -> Tuning | None:
     try:
         record = json.loads(path.read_text())
         record["images_per_s"] = {int(size): float(rate) for size, rate in record["images_per_s"].items()}
+        record |= {name: How(*record[name]) for name in ("many", "few", "lone")}
         return Tuning(**record)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # absent or damaged: it is measured anew

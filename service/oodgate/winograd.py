@@ -4,6 +4,8 @@ Each 4 x 4 tile of an answer comes from 6 x 6 pixels: both are transformed so th
 Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", F(4 x 4, 3 x 3).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,10 @@ _ANSWER = (  # A^T
     (0, 1, 1, 4, 4, 0),
     (0, 1, -1, 8, -8, 1),
 )
+_PLAIN: dict[str, dict[int, Any]] = {  # by operator: what has to stand in which place of its arguments
+    "aten::_convolution": {3: [1, 1], 4: [1, 1], 5: [1, 1], 6: False, 8: 1},  # stride, padding, dilation, groups
+    "aten::conv2d": {3: [1, 1], 4: [1, 1], 5: [1, 1], 6: 1},
+}
 _TILES_AT_ONCE = 64  # of some images: their transforms stay in a core's own cache
 _FEWEST_CHANNELS = 32  # with fewer the transforms cost more than the products
 
@@ -40,10 +46,10 @@ def rewrite(network: torch.jit.ScriptModule) -> int:
 
     The network is a frozen one that has never run.
     """
-    graph = network.graph
+    graph: Any = network.graph
     with torchscript_is_wanted():
         script = torch.jit.script(convolve)
-    fit = [node for node in graph.findAllNodes("aten::_convolution") if _is_fit(node)]
+    fit = [node for operator, plain in _PLAIN.items() for node in graph.findAllNodes(operator) if _is_fit(node, plain)]
     for node in fit:
         images, weight, bias = (list(node.inputs())[place] for place in range(3))
         weights: Tensor = weight.toIValue()
@@ -53,9 +59,10 @@ def rewrite(network: torch.jit.ScriptModule) -> int:
             torch.zeros(len(weights)) if offsets is None else offsets,
             _both_ways(_PIXELS),
             _both_ways(_ANSWER),
+            _TILES_AT_ONCE,
         )
         with graph.insert_point_guard(node):
-            constants = [graph.insertConstant(tensor) for tensor in own]
+            constants = [graph.insertConstant(value) for value in own]
             (answer,) = graph.insertGraph(script.graph, [images, *constants])
         node.output().replaceAllUsesWith(answer)
         node.destroy()
@@ -69,16 +76,18 @@ def transformed(weights: Tensor) -> Tensor:
     return found.reshape(36, weights.shape[1], weights.shape[0]).float().contiguous()
 
 
-def convolve(images: Tensor, kernels: Tensor, bias: Tensor, to_tiles: Tensor, from_tiles: Tensor) -> Tensor:
+def convolve(
+    images: Tensor, kernels: Tensor, bias: Tensor, to_tiles: Tensor, from_tiles: Tensor, tiles_at_once: int
+) -> Tensor:
     """The convolution of images (N, C, H, W) with kernels of `transformed`, padded by one pixel; channels_last."""
-    number, channels, height, width = images.shape
+    channels, height, width = images.size(1), images.size(2), images.size(3)
     rows, columns, kinds = (height + 3) // 4, (width + 3) // 4, kernels.size(2)
     padding = [0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1]
     padded = torch.nn.functional.pad(images.permute(0, 2, 3, 1), padding)
     by_image, by_row, by_column, by_channel = padded.stride()
     strides = [by_row, by_column, by_image, 4 * by_row, 4 * by_column, by_channel]
     answers: list[Tensor] = []
-    for some in padded.split(max(1, 64 // (rows * columns))):
+    for some in padded.split(max(1, tiles_at_once // (rows * columns))):
         tiles = [6, 6, some.size(0), rows, columns, channels]
         patches = some.as_strided(tiles, strides, some.storage_offset()).reshape(36, -1)
         products = torch.bmm(torch.mm(to_tiles, patches).view(36, -1, channels), kernels)
@@ -88,15 +97,13 @@ def convolve(images: Tensor, kernels: Tensor, bias: Tensor, to_tiles: Tensor, fr
     return torch.cat(answers)[:, :height, :width].permute(0, 3, 1, 2)
 
 
-def _is_fit(node: torch.Node) -> bool:
+def _is_fit(node: torch.Node, plain: dict[int, Any]) -> bool:
     """Whether it is a convolution of enough channels by a constant kernel of 3 x 3, in steps of 1, padded by 1."""
-    _, weight, bias, stride, padding, dilation, transposed, _, groups, *_ = (
-        value.toIValue() for value in node.inputs()
-    )
+    values: list[Any] = [value.toIValue() for value in node.inputs()]
+    weight, bias = values[1:3]
     if not isinstance(weight, Tensor) or weight.shape[2:] != (3, 3) or min(weight.shape[:2]) < _FEWEST_CHANNELS:
         return False
-    plain = (stride, padding, dilation, transposed, groups) == ([1, 1], [1, 1], [1, 1], False, 1)
-    return plain and (bias is None or isinstance(bias, Tensor))
+    return all(values[place] == wanted for place, wanted in plain.items()) and (bias is None or torch.is_tensor(bias))
 
 
 def _both_ways(transform: tuple[tuple[int, ...], ...]) -> Tensor:

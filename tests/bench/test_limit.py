@@ -62,9 +62,9 @@ def test_cores_are_shared_out_from_one_forward_on_all_to_one_on_each(
 ) -> None:
     monkeypatch.setattr(limit, "cores", lambda: cores)
     ways = ways_of(torch.device("cpu"))
-    assert [way[:2] for way in ways if not way.accelerated] == expected
-    assert {way.acceleration for way in ways} == {"none", "onednn", "openvino"}
-    assert len(ways) == 3 * len(expected)
+    assert [way[:2] for way in ways if not way.how.accelerated] == expected
+    assert {way.acceleration for way in ways} == {"none", "winograd", "onednn", "openvino"}
+    assert len(ways) == 4 * len(expected)
 
 
 def test_a_gpu_runs_some_forwards_at_a_time_and_larger_batches() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from oodgate.acceleration import ACCELERATIONS
+from oodgate.acceleration import ACCELERATIONS, How
 from oodgate.bundle import MANIFEST, Bundle, load_bundle
 from oodgate.errors import SetupError
 from oodgate.gate import Gate
@@ -95,27 +95,21 @@ def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
         "measured",
         model=bundle.manifest.name,
         workers=found.workers,
-        threads=found.threads,
         batch=found.max_batch,
-        acceleration=found.acceleration,
+        **{name: " ".join(map(str, how)) for name, how in (("many", found.many), ("one", found.lone))},
     )
-    told = replace(
-        found,
-        workers=settings.workers or found.workers,
-        threads=settings.threads or found.threads,
-        lone_threads=settings.threads or found.lone_threads,
-    )
-    return _accelerated(gate, told)
+    told = replace(found, workers=settings.workers or found.workers)
+    return _accelerated(gate, told.change(lambda how: how._replace(threads=settings.threads or how.threads)))
 
 
 def _as_told(gate: Gate, settings: Settings) -> Tuning:
     """Without any measuring: one worker and the network as it is, where the settings do not say otherwise."""
     acceleration = "none" if settings.acceleration == "auto" else settings.acceleration
-    told = Tuning(settings.workers or 1, settings.threads, settings.threads, settings.max_batch, acceleration, True)
-    return _accelerated(gate, told)
+    how = How(settings.threads, acceleration)
+    return _accelerated(gate, Tuning(settings.workers or 1, settings.max_batch, how, how, how))
 
 
 def _accelerated(gate: Gate, tuning: Tuning) -> Tuning:
-    """The arrangement with a copy of the network for each worker, or without where none can be made."""
-    made = gate.model.settle(tuning.acceleration, tuning.workers, tuning.threads or 1)
-    return tuning if made else replace(tuning, acceleration="none")
+    """The arrangement with copies of the network for each worker, or without those that cannot be made."""
+    made = gate.model.settle(tuning.hows, tuning.workers)
+    return tuning.change(lambda how: how if how in made else How(how.threads))

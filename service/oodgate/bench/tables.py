@@ -94,7 +94,7 @@ def limit(found: Limit) -> Table:
     table = numbers_table("alone", "how", "images/s", caption=f"limit on {found.device}")
     table.add_row("decode", f"{found.decode_threads} threads", _number(found.decode_per_s, 1))
     threads = f" x {way.threads} threads" if way.threads else " at a time"
-    how = f"batch {found.batch}, {way.workers}{threads}{f', {way.acceleration}' if way.accelerated else ''}"
+    how = f"batch {found.batch}, {way.workers}{threads}{f', {way.acceleration}' if way.how.accelerated else ''}"
     table.add_row("forward", how, _number(found.forward_per_s, 1))
     table.add_row("both", "", _number(found.images_per_s, 1))
     return table
