@@ -1,7 +1,9 @@
 """Rates of a network in several ways: those of each size, of the threads that were asked for, and of no others."""
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import get_ident
+from typing import ClassVar
 
 import pytest
 import torch
@@ -33,13 +35,49 @@ def test_a_way_that_cannot_be_taken_is_left_out(model: Model, monkeypatch: pytes
     assert list(measure_rates(model, model.run, CROP, [Way(1, 1), Way(1, 1, "onednn")], (1,))) == [Way(1, 1)]
 
 
-def test_larger_batches_are_not_tried_where_they_gain_nothing(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {1: 1.0, 2: 10.0, 4: 1.0, 8: 10.0}
+class TimedTeam(Team):
+    """Tells how long a forward takes, as it is told by way and size, look by look; and keeps what it was asked."""
+
+    looks: ClassVar[dict[Way, dict[int, list[float]]]]
+    asked: ClassVar[list[tuple[Way, int]]]
+
+    def seconds(self, pixels: torch.Tensor, count: int) -> float:
+        size = len(pixels)
+        self.asked.append((self._way, size))
+        looks = self.looks[self._way][size]
+        return looks.pop(0) if len(looks) > 1 else looks[0]
+
+
+@pytest.fixture
+def timed(model: Model, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[Way, dict[int, float]]]:
+    """Rates from seconds by way and size: of the warm-up, the first look, the next, and so on."""
+
+    def measure(looks: dict[Way, dict[int, list[float]]]) -> dict[Way, dict[int, float]]:
+        TimedTeam.looks, TimedTeam.asked = looks, []
+        sizes = tuple(next(iter(looks.values())))
+        return measure_rates(model, model.run, CROP, list(looks), sizes)
+
+    monkeypatch.setattr(rates, "Team", TimedTeam)
     monkeypatch.setattr(rates, "_LONGEST_FORWARD_S", 100)
-    monkeypatch.setattr(rates, "_seconds_of_forwards", lambda teams, pixels: [seconds[len(pixels)]])
-    assert measure_rates(model, model.run, CROP, [Way(1, 1)], (1, 2, 4, 8, 16)) == {
-        Way(1, 1): {1: 1.0, 2: 0.2, 4: 4.0, 8: 0.8}
-    }
+    return measure
+
+
+Timed = Callable[..., dict[Way, dict[int, float]]]
+
+
+def test_larger_batches_are_not_tried_where_two_sizes_gain_nothing(timed: Timed) -> None:
+    found = timed({Way(1, 1): {1: [1.0], 2: [10.0], 4: [1.0], 8: [10.0], 16: [9.0], 32: [0.1]}})
+    assert found == {Way(1, 1): {1: 1.0, 2: 0.2, 4: 4.0, 8: 0.8, 16: 16 / 9}}
+
+
+def test_the_best_of_several_looks_counts_and_the_warm_up_does_not(timed: Timed) -> None:
+    assert timed({Way(2, 1): {1: [0.1, 4.0, 3.0, 5.0, 2.0, 9.0], 2: [9.0, 8.0]}}) == {Way(2, 1): {1: 1.0, 2: 0.5}}
+
+
+def test_ways_that_are_clearly_slower_are_not_looked_at_again(timed: Timed) -> None:
+    fast, near, slow = Way(1, 1), Way(1, 1, "openvino"), Way(1, 1, "onednn")
+    timed({fast: {1: [1.0]}, near: {1: [1.1]}, slow: {1: [1.8]}})
+    assert [TimedTeam.asked.count((way, 1)) for way in (fast, near, slow)] == [6, 6, 2]
 
 
 def test_sizes_beyond_the_memory_are_left_out(model: Model) -> None:

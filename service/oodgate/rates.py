@@ -1,6 +1,6 @@
 """How many images a network answers in a second: run in several ways, which take turns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Barrier
@@ -15,11 +15,13 @@ from oodgate.model import Model, is_out_of_memory
 from oodgate.settings import Acceleration
 
 _GAIN = 1.05  # of one size over all smaller ones: without it, larger batches only make images wait
-_LEAST_TRIED = 4  # images: a pause of the machine must not end the search at its start
+_LEAST_TRIED = 4  # images
+_FURTHER_LOOKS = 4
+_PROMISING = 0.6  # of the fastest way: those below are not looked at again
 _LONGEST_FORWARD_S = 0.5
 _LONGEST_WAIT_S = 60.0  # of a thread for the others of its team
-_TURN_S, _TURNS, _MOST_FORWARDS = 0.03, 3, 200
-_BUDGET_S = 0.6  # of one way: on a busy machine the sizes that were reached have to do
+_TURN_S, _MOST_FORWARDS = 0.015, 100
+_BUDGET_S = 1.0  # of one way: on a busy machine the sizes that were reached have to do
 
 
 Work = Callable[[Tensor], object]
@@ -45,25 +47,26 @@ def measure_rates(
     """Images per second by size of a batch, up to where larger ones gain nothing.
 
     `work` runs the model on pixels and does what else each batch costs. Ways that cannot be accelerated are left out.
+    Everything is looked at several times, as a machine may be slow for a moment, and the best of each counts; after the
+    first time without what that has shown to be clearly slower.
     """
     rates: dict[Way, dict[int, float]] = {}
     with ExitStack() as running:
         teams = {way: running.enter_context(team) for way in ways if (team := team_for(model, work, way))}
         end = perf_counter() + _BUDGET_S * len(teams)
         for size in sizes:
-            pixels = torch.zeros(size, *crop, 3, dtype=torch.uint8)
             try:
-                seconds = dict(zip(teams, _seconds_of_forwards(list(teams.values()), pixels), strict=True))
+                longest_s = _look(teams, rates, torch.zeros(size, *crop, 3, dtype=torch.uint8))
             except Exception as error:
                 if not rates or not is_out_of_memory(error):
                     raise
                 break  # the smaller sizes have to do
-            before = {way: max(found.values()) for way, found in rates.items()}
-            for way in teams:
-                rates.setdefault(way, {})[size] = way.workers * size / seconds[way]
-            gain = size < _LEAST_TRIED or any(rates[way][size] > _GAIN * before.get(way, 0) for way in teams)
-            if not gain or max(seconds.values()) > _LONGEST_FORWARD_S or perf_counter() > end:
+            if not _gains(rates) or longest_s > _LONGEST_FORWARD_S or perf_counter() > end:
                 break
+        for size in _FURTHER_LOOKS * tuple(next(iter(rates.values()))):
+            best = max(found[size] for found in rates.values())
+            again = {way: team for way, team in teams.items() if rates[way][size] >= _PROMISING * best}
+            _look(again, rates, torch.zeros(size, *crop, 3, dtype=torch.uint8))
     return rates
 
 
@@ -114,11 +117,24 @@ class Team:
             done.result()
 
 
-def _seconds_of_forwards(teams: Sequence[Team], pixels: Tensor) -> list[float]:
-    """Of each team the fastest of some turns; they take turns, since the machine is not the same all the time."""
-    for team in teams:
-        team.seconds(pixels, 1)  # warms up
-    single = [team.seconds(pixels, 1) for team in teams]
-    counts = [max(1, min(_MOST_FORWARDS, round(_TURN_S / seconds))) for seconds in single]
-    turns = [[team.seconds(pixels, count) for team, count in zip(teams, counts, strict=True)] for _ in range(_TURNS)]
-    return [min(found) for found in zip(*turns, strict=True)]
+def _look(teams: "Mapping[Way, Team]", rates: dict[Way, dict[int, float]], pixels: Tensor) -> float:
+    """Measure all teams once and keep the best that each has shown; returns the seconds of the longest forward."""
+    size, longest_s = len(pixels), 0.0
+    for way, team in teams.items():
+        found = rates.setdefault(way, {})
+        if size not in found:
+            team.seconds(pixels, 1)  # warms up
+        known_s = way.workers * size / found[size] if size in found else _TURN_S
+        seconds = team.seconds(pixels, max(1, min(_MOST_FORWARDS, round(_TURN_S / known_s))))
+        found[size] = max(found.get(size, 0.0), way.workers * size / seconds)
+        longest_s = max(longest_s, seconds)
+    return longest_s
+
+
+def _gains(rates: dict[Way, dict[int, float]]) -> bool:
+    """Whether one of the last two sizes is faster than all smaller ones, in any way, or few were tried."""
+    for found in rates.values():
+        *smaller, _, _ = values = [0.0, 0.0, *found.values()]
+        if max(found) <= _LEAST_TRIED or max(values[-2:]) > _GAIN * max(smaller):
+            return True
+    return False

@@ -112,7 +112,7 @@ def measure(
 
 def sizes_for(device: torch.device) -> tuple[int, ...]:
     """Sizes of batches to try; on a CPU larger ones leave its caches."""
-    return SIZES if device.type == "cuda" else SIZES[:6]
+    return SIZES if device.type == "cuda" else SIZES[:5]
 
 
 def chosen(rates: dict[Way, dict[int, float]]) -> Tuning:
