@@ -88,6 +88,26 @@ def test_sizes_beyond_the_memory_are_left_out(model: Model) -> None:
     assert list(measure_rates(model, work, CROP, [Way(1, 1)], (1, 2, 4, 8))[Way(1, 1)]) == [1, 2]
 
 
+def test_a_size_beyond_the_memory_of_one_way_is_left_out_of_all(timed: Timed) -> None:
+    class Full(dict[int, list[float]]):
+        def __getitem__(self, size: int) -> list[float]:
+            if size == 4:
+                raise MemoryError
+            return super().__getitem__(size)
+
+    small, large = Way(1, 1), Way(2, 1)
+    found = timed({small: {1: [1.0], 2: [1.0], 4: [1.0]}, large: Full({1: [1.0], 2: [1.0], 4: [1.0]})})
+    assert {way: list(by_size) for way, by_size in found.items()} == {small: [1, 2], large: [1, 2]}
+
+
+def test_want_of_memory_for_a_single_image_is_said(model: Model) -> None:
+    def work(pixels: torch.Tensor) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        measure_rates(model, work, CROP, [Way(1, 1)], (1, 2))
+
+
 def test_a_network_that_fails_is_no_want_of_memory(model: Model) -> None:
     def work(pixels: torch.Tensor) -> None:
         raise RuntimeError("a fault of the network")

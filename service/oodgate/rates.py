@@ -58,8 +58,10 @@ def measure_rates(
             try:
                 longest_s = _look(teams, rates, torch.zeros(size, *crop, 3, dtype=torch.uint8))
             except Exception as error:
-                if not rates or not is_out_of_memory(error):
+                if size == sizes[0] or not is_out_of_memory(error):
                     raise
+                for found in rates.values():
+                    found.pop(size, None)
                 break  # the smaller sizes have to do
             if not _gains(rates) or longest_s > _LONGEST_FORWARD_S or perf_counter() > end:
                 break
