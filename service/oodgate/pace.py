@@ -2,7 +2,7 @@
 
 _WEIGHT = 0.2  # of the newest
 _DEVIATIONS = (
-    2.0  # above the mean: what is refused in vain costs little, what is answered too late was done for nothing
+    3.0  # above the mean: what is refused in vain costs little, what is answered too late was done for nothing
 )
 
 

@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -243,6 +246,32 @@ def test_pipelined_and_chunked_requests_are_answered_in_order(fronted: httpx.Cli
     answer = exchange(fronted, chunked + PNG + b"\r\n0\r\n\r\n" + whole + PNG)
     assert answer.count(b"HTTP/1.1 200 ") == 2
     assert answer.index(b"x-request-id: a") < answer.index(b"x-request-id: b")
+
+
+def failed_start(**variables: str) -> str:
+    """What a service with a front says that does not come up, of which it ends with status 2."""
+    fixed = {"OODGATE_FRONTS": "1", "OODGATE_DEVICE": "cpu", "OODGATE_MAX_BATCH": "1", "OODGATE_HOST": "127.0.0.1"}
+    command = [sys.executable, "-m", "oodgate.cli", "serve"]
+    ended = subprocess.run(
+        command, env={**os.environ, **fixed, **variables}, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return " ".join(ended.stderr.split())
+
+
+def test_a_front_that_cannot_live_ends_the_start_in_one_sentence(bundle_folder: Path, tmp_path: Path) -> None:
+    fails = 'import os, sys\nif "oodgate.fronts.front" in sys.orig_argv:\n    os._exit(3)\n'
+    (tmp_path / "sitecustomize.py").write_text(fails)
+    said = failed_start(OODGATE_BUNDLE=str(bundle_folder), OODGATE_PORT="0", PYTHONPATH=str(tmp_path))
+    assert "a front ended before it listened" in said
+
+
+def test_an_address_that_is_taken_ends_the_start_in_one_sentence(bundle_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        said = failed_start(OODGATE_BUNDLE=str(bundle_folder), OODGATE_PORT=port)
+    assert f"cannot listen on 127.0.0.1:{port}; free it or choose another port" in said
 
 
 def fronts_of(server: Server) -> list[int]:

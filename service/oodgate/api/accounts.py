@@ -18,6 +18,7 @@ class Accounts:
         self._metrics = metrics
         self._count_of = cache(metrics.http_requests.labels)
         self._duration_of = cache(metrics.http_duration.labels)
+        self._refused_for = cache(metrics.refused.labels)
         self._write = request_log()
 
     def open(self) -> None:
@@ -26,7 +27,7 @@ class Accounts:
 
     def refuse(self, error: RequestError) -> None:
         """A request gets a problem for an answer."""
-        self._metrics.refused.labels(error.code).inc()
+        self._refused_for(error.code).inc()
 
     def close(self, scope: Scope, status: int, seconds: float, **facts: str) -> None:
         """A request has its answer; the `facts` go into its line in the log."""

@@ -21,7 +21,7 @@ from oodgate.answers import Answer
 from oodgate.api import render
 from oodgate.api.access import REQUEST_ID_HEADER, choose_request_id
 from oodgate.api.accounts import Accounts
-from oodgate.api.handlers import cut_short, error_response, unexpected
+from oodgate.api.handlers import cut_short, error_parts, unexpected
 from oodgate.api.judging import Judgement
 from oodgate.api.leaving import client_left
 from oodgate.api.limits import check_size, check_type, header, late_body, media_type, not_empty
@@ -160,9 +160,7 @@ class Express:
         assert self._predictor is not None  # noqa: S101 - it has answered
         judged = self._predictor.conclude(answer, self._origin, self._submitted)
         document = render.prediction(judged, self._predictor.gate, self._top_k, self._id)
-        body = orjson.dumps(document)
-        headers = (_JSON, (b"content-length", b"%d" % len(body)))
-        self._send(200, headers, body, decision=str(document["decision"]))
+        self._send(200, (_JSON,), orjson.dumps(document), decision=str(document["decision"]))
 
     def _fail(self, error: BaseException) -> None:
         raise error
@@ -196,13 +194,13 @@ class Express:
     def _refuse(self, error: RequestError) -> None:
         if not self.response_complete:
             self._lane.accounts.refuse(error)
-            response = error_response(error, self._scope["path"], self._id)
-            self._send(response.status_code, response.raw_headers, bytes(response.body))
+            headers, body = error_parts(error, self._scope["path"], self._id)
+            self._send(error.status, [(name.encode(), value.encode()) for name, value in headers.items()], body)
 
     def _send(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, **facts: str) -> None:
-        own = (REQUEST_ID_HEADER, self._id.encode())
+        own = ((b"content-length", b"%d" % len(body)), (REQUEST_ID_HEADER, self._id.encode()))
         pieces = [STATUS_LINE[status]]
-        for name, value in (*self._connection.server_state.default_headers, *headers, own):
+        for name, value in (*self._connection.server_state.default_headers, *headers, *own):
             pieces += (name, b": ", value, b"\r\n")
         pieces += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body)
         self._connection.transport.write(b"".join(pieces))

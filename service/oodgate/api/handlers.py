@@ -27,14 +27,20 @@ def problem(error: RequestError, request_id: str) -> dict[str, object]:
     }
 
 
-def error_response(error: RequestError, path: str, request_id: str) -> Response:
-    """The HTTP answer of an error: a problem document, below /v2 what the Open Inference Protocol says."""
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+def error_parts(error: RequestError, path: str, request_id: str) -> tuple[dict[str, str], bytes]:
+    """Headers and body for an error: a problem document, below /v2 what the Open Inference Protocol says."""
+    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["www-authenticate"] = "Bearer"
     if _INFERENCE_PROTOCOL.match(path):
-        return Response(orjson.dumps({"error": str(error)}), error.status, headers, "application/json")
-    return Response(orjson.dumps(problem(error, request_id)), error.status, headers, PROBLEM_JSON)
+        return headers | {"content-type": "application/json"}, orjson.dumps({"error": str(error)})
+    return headers | {"content-type": PROBLEM_JSON}, orjson.dumps(problem(error, request_id))
+
+
+def error_response(error: RequestError, path: str, request_id: str) -> Response:
+    """The HTTP answer of an error."""
+    headers, body = error_parts(error, path, request_id)
+    return Response(body, error.status, headers)
 
 
 def unexpected() -> RequestError:

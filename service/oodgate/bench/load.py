@@ -11,7 +11,9 @@ from time import perf_counter
 import numpy as np
 import uvloop
 
-from oodgate.bench.users import Load, Record, Seconds, Target, User
+from oodgate.bench.users import Load, Record, Seconds, Target, User, succeeded
+
+_PAUSE_S = 0.05  # of a client after an error, so that refusals do not turn a closed loop into a flood
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,15 @@ class ClosedLoop:
         if not self._asking:
             self._ended.set()
 
-    def _go_on(self, user: User) -> None:
+    def _go_on(self, user: User, outcome: str) -> None:
         if not self._record.begun:
             self._unanswered.discard(user)
             if not self._unanswered and perf_counter() >= self._settled:
                 self._record.begin(self._bounds.duration_s)
-        self._ask(user)
+        if succeeded(outcome):
+            self._ask(user)
+        else:
+            asyncio.get_running_loop().call_later(_PAUSE_S, self._ask, user)
 
 
 class OpenLoop:
@@ -125,7 +130,7 @@ class OpenLoop:
             self._free.popleft().ask(due)
         self._wait()
 
-    def _free_again(self, user: User) -> None:
+    def _free_again(self, user: User, outcome: str) -> None:
         if not self._free and self._dues and self._dues[0] <= perf_counter():
             user.ask(self._dues.popleft())  # it has waited for a connection, not for the generator
             return

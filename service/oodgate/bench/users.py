@@ -14,7 +14,7 @@ from oodgate.bench.connection import UNREACHABLE, Connection, connect
 
 Seconds = NDArray[np.float64]
 
-_PAUSE_S = 0.05  # after an error, so that refusals do not turn the users into a flood
+OnAnswer = Callable[["User", str], None]
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ class Record:
 class User:
     """One connection, which is opened anew where it was closed, and one request at a time on it."""
 
-    def __init__(self, target: Target, timeout_s: float, record: Record, on_answer: "Callable[[User], None]") -> None:
-        """`on_answer` hears when an answer has been recorded; after an error a pause later."""
+    def __init__(self, target: Target, timeout_s: float, record: Record, on_answer: OnAnswer) -> None:
+        """`on_answer` hears of every outcome once it is recorded, and whose it is."""
         self._target, self._timeout_s, self._record, self._on_answer = target, timeout_s, record, on_answer
         self._connection: Connection | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -151,7 +151,4 @@ class User:
 
     def _take(self, outcome: str) -> None:
         self._record.add(outcome, self._due)
-        if succeeded(outcome):
-            self._on_answer(self)
-        else:
-            asyncio.get_running_loop().call_later(_PAUSE_S, self._on_answer, self)
+        self._on_answer(self, outcome)
