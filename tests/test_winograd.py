@@ -67,6 +67,30 @@ def test_layers_without_bias_and_in_a_row_are_replaced_one_by_one() -> None:
         assert largest_error(network(shown), expected) < TOLERANCE
 
 
+class Rectified(nn.Module):
+    """A convolution whose answer is read by a rectifier, and by the sum too where it is `shared`."""
+
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.layer, self.shared = nn.Conv2d(32, 32, 3, padding=1), shared
+
+    def forward(self, images: Tensor) -> Tensor:
+        answer = self.layer(images)
+        rectified = torch.relu(answer)
+        return rectified + answer if self.shared else rectified + 1
+
+
+@pytest.mark.parametrize(("shared", "left"), [(False, 0), (True, 1)])
+def test_a_rectifier_goes_with_the_convolution_that_it_alone_reads(shared: bool, left: int) -> None:
+    network, shown = Rectified(shared).eval(), images(3, 32, 8, 8)
+    with torchscript_is_wanted():
+        traced = torch.jit.freeze(torch.jit.trace(network, shown))
+    assert rewrite(traced) == 1
+    assert str(traced.graph).count("aten::relu(") == left
+    with torch.inference_mode():
+        assert largest_error(traced(shown), network(shown)) < TOLERANCE
+
+
 def test_a_network_that_was_scripted_is_rewritten_too() -> None:
     layer, shown = nn.Conv2d(32, 32, 3, padding=1), images(2, 32, 8, 8)
     with torchscript_is_wanted():

@@ -37,12 +37,15 @@ _PLAIN: dict[str, dict[int, Any]] = {  # by operator: what has to stand in which
     "aten::_convolution": {3: [1, 1], 4: [1, 1], 5: [1, 1], 6: False, 8: 1},  # stride, padding, dilation, groups
     "aten::conv2d": {3: [1, 1], 4: [1, 1], 5: [1, 1], 6: 1},
 }
+_RECTIFIERS = ("aten::relu", "aten::relu_")
 _TILES_AT_ONCE = 64  # of some images: their transforms stay in a core's own cache
 _FEWEST_CHANNELS = 32  # with fewer the transforms cost more than the products
 
 
 def rewrite(network: torch.jit.ScriptModule) -> int:
     """Put Winograd's convolution in the place of the plain one where both give the same; returns how often.
+
+    A rectifier that alone reads a convolution is done by it.
 
     The network is a frozen one that has never run.
     """
@@ -54,17 +57,21 @@ def rewrite(network: torch.jit.ScriptModule) -> int:
         images, weight, bias = (list(node.inputs())[place] for place in range(3))
         weights: Tensor = weight.toIValue()
         offsets: Tensor | None = bias.toIValue()
+        rectifier = _rectifier_of(node)
         own = (
             transformed(weights),
             torch.zeros(len(weights)) if offsets is None else offsets,
             _both_ways(_PIXELS),
             _both_ways(_ANSWER),
             _TILES_AT_ONCE,
+            rectifier is not None,
         )
         with graph.insert_point_guard(node):
             constants = [graph.insertConstant(value) for value in own]
             (answer,) = graph.insertGraph(script.graph, [images, *constants])
-        node.output().replaceAllUsesWith(answer)
+        (rectifier or node).output().replaceAllUsesWith(answer)
+        if rectifier:
+            rectifier.destroy()
         node.destroy()
     return len(fit)
 
@@ -77,23 +84,33 @@ def transformed(weights: Tensor) -> Tensor:
 
 
 def convolve(
-    images: Tensor, kernels: Tensor, bias: Tensor, to_tiles: Tensor, from_tiles: Tensor, tiles_at_once: int
+    images: Tensor,
+    kernels: Tensor,
+    bias: Tensor,
+    to_tiles: Tensor,
+    from_tiles: Tensor,
+    tiles_at_once: int,
+    rectified: bool,
 ) -> Tensor:
     """The convolution of images (N, C, H, W) with kernels of `transformed`, padded by one pixel; channels_last."""
     channels, height, width = images.size(1), images.size(2), images.size(3)
     rows, columns, kinds = (height + 3) // 4, (width + 3) // 4, kernels.size(2)
     padding = [0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1]
-    padded = torch.nn.functional.pad(images.permute(0, 2, 3, 1), padding)
-    by_image, by_row, by_column, by_channel = padded.stride()
-    strides = [by_row, by_column, by_image, 4 * by_row, 4 * by_column, by_channel]
     answers: list[Tensor] = []
-    for some in padded.split(max(1, tiles_at_once // (rows * columns))):
+    for some in images.permute(0, 2, 3, 1).split(max(1, tiles_at_once // (rows * columns))):
+        padded = torch.nn.functional.pad(some, padding)
+        by_image, by_row, by_column, by_channel = padded.stride()
         tiles = [6, 6, some.size(0), rows, columns, channels]
-        patches = some.as_strided(tiles, strides, some.storage_offset()).reshape(36, -1)
-        products = torch.bmm(torch.mm(to_tiles, patches).view(36, -1, channels), kernels)
+        strides = [by_row, by_column, by_image, 4 * by_row, 4 * by_column, by_channel]
+        products = torch.bmm(
+            torch.mm(to_tiles, padded.as_strided(tiles, strides).reshape(36, -1)).view(36, -1, channels), kernels
+        )
         products[7].add_(bias)  # of which every pixel of a tile has one
-        found = torch.mm(from_tiles, products.view(36, -1)).view(4, 4, some.size(0), rows, columns, kinds)
-        answers.append(found.permute(2, 3, 0, 4, 1, 5).reshape(-1, 4 * rows, 4 * columns, kinds))
+        found = torch.mm(from_tiles, products.view(36, -1))
+        if rectified:
+            found.clamp_min_(0.0)
+        found = found.view(4, 4, some.size(0), rows, columns, kinds).permute(2, 3, 0, 4, 1, 5)
+        answers.append(found.reshape(-1, 4 * rows, 4 * columns, kinds))
     return torch.cat(answers)[:, :height, :width].permute(0, 3, 1, 2)
 
 
@@ -104,6 +121,13 @@ def _is_fit(node: torch.Node, plain: dict[int, Any]) -> bool:
     if not isinstance(weight, Tensor) or weight.shape[2:] != (3, 3) or min(weight.shape[:2]) < _FEWEST_CHANNELS:
         return False
     return all(values[place] == wanted for place, wanted in plain.items()) and (bias is None or torch.is_tensor(bias))
+
+
+def _rectifier_of(node: torch.Node) -> torch.Node | None:
+    """The ReLU that alone reads what a convolution answers, if there is one."""
+    uses: list[Any] = node.output().uses()
+    alone = len(uses) == 1 and uses[0].user.kind() in _RECTIFIERS
+    return uses[0].user if alone else None
 
 
 def _both_ways(transform: tuple[tuple[int, ...], ...]) -> Tensor:
