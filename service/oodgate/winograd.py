@@ -45,9 +45,7 @@ _FEWEST_CHANNELS = 32  # with fewer the transforms cost more than the products
 def rewrite(network: torch.jit.ScriptModule) -> int:
     """Put Winograd's convolution in the place of the plain one where both give the same; returns how often.
 
-    A rectifier that alone reads a convolution is done by it.
-
-    The network is a frozen one that has never run.
+    A rectifier that alone reads a convolution is done by it. The network is a frozen one that has never run.
     """
     graph: Any = network.graph
     with torchscript_is_wanted():
