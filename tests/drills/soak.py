@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from drill import DEFAULT_BUNDLE, Service, batches, broken, conclude, get_request, p99_ms, service, singles
+from drill import DEFAULT_BUNDLE, Service, batches, broken, conclude, get_request, p99_ms, service, settled, singles
 from scipy.stats import linregress, t
 
 from oodgate.bench.connection import build_request
@@ -34,6 +34,7 @@ LEFT_OVER = 4
 _CONNECTIONS, _CLIENTS = 256, 16
 _PART_S = 5.0
 _EDGE_MINUTES = 5.0
+_CLOSED_AFTER_S = 5.0  # the load's connections, of which the service has to hear
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,8 @@ def main() -> int:
         rate = options.share * capacity(target, 10)
         soak(running, target, rate, 10)  # warms up
         samples = soak(running, target, rate, 60 * options.minutes)
-        after, (first, last) = running.descriptors, edges(samples)
+        after = round(settled(lambda: running.descriptors, before + LEFT_OVER, _CLOSED_AFTER_S))
+        first, last = edges(samples)
         slower = last > MOST_TIMES * first
         beside = beside_a_fresh(target, options.bundle, rate, edge_s(samples)) if slower else None
     return judge(samples, before, after, rate, beside)
