@@ -122,6 +122,14 @@ def random_picture(seed: int, width: int = 16, height: int = 16) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def without_tables(jpeg: bytes) -> bytes:
+    """A JPEG that no decoder can decode, though its header says all that a header has to: it has no tables."""
+    while (place := jpeg.find(b"\xff\xdb")) >= 0:
+        length = int.from_bytes(jpeg[place + 2 : place + 4])
+        jpeg = jpeg[:place] + jpeg[place + 2 + length :]
+    return jpeg
+
+
 @dataclass(frozen=True)
 class Server:
     """A running `oodgate serve`."""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from networks import DeeperNetwork
-from oodgate.acceleration import ACCELERATIONS
+from oodgate.acceleration import ON_CPU, Copies, Original
 from oodgate.engines import load_network, save_network
 from oodgate.images.preprocess import Preprocessing
+from oodgate.normalise import Normalise
 from oodgate.settings import Acceleration
 
 SIDE = 16
@@ -25,6 +26,13 @@ def network() -> torch.jit.ScriptModule:
     return load_network(saved, torch.device("cpu"))
 
 
+def copies_by(acceleration: Acceleration, network: torch.jit.ScriptModule) -> Copies:
+    normalise = Normalise(PREPROCESSING, torch.device("cpu"), torch.float32)
+    copies = ON_CPU[acceleration](Original(network, PREPROCESSING, normalise))
+    assert copies is not None
+    return copies
+
+
 def pixels(number: int, seed: int = 0) -> Tensor:
     drawn = np.random.default_rng(seed).integers(0, 256, (number, SIDE, SIDE, 3), dtype=np.uint8)
     return torch.from_numpy(drawn)
@@ -37,20 +45,20 @@ def answers(network: torch.jit.ScriptModule, shown: Tensor) -> tuple[Tensor, Ten
         return network(images.float().permute(0, 3, 1, 2).contiguous())
 
 
-@pytest.mark.parametrize("acceleration", ACCELERATIONS)
+@pytest.mark.parametrize("acceleration", ON_CPU)
 def test_a_copy_answers_as_the_network_for_any_number_of_images(
     acceleration: Acceleration, network: torch.jit.ScriptModule
 ) -> None:
-    (copy,) = ACCELERATIONS[acceleration](network, PREPROCESSING)(1, 1)
+    (copy,) = copies_by(acceleration, network)(1, 1)
     with torch.inference_mode():
         for number in (1, 2, 3, 7, 1):
             for found, expected in zip(copy(pixels(number)), answers(network, pixels(number)), strict=True):
                 torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("acceleration", ACCELERATIONS)
+@pytest.mark.parametrize("acceleration", ON_CPU)
 def test_the_next_answer_leaves_the_last_as_it_was(acceleration: Acceleration, network: torch.jit.ScriptModule) -> None:
-    (copy,) = ACCELERATIONS[acceleration](network, PREPROCESSING)(1, 1)
+    (copy,) = copies_by(acceleration, network)(1, 1)
     with torch.inference_mode():
         first = copy(pixels(2))
         before = [answer.clone() for answer in first]
@@ -58,11 +66,11 @@ def test_the_next_answer_leaves_the_last_as_it_was(acceleration: Acceleration, n
     assert all(torch.equal(answer, kept) for answer, kept in zip(first, before, strict=True))
 
 
-@pytest.mark.parametrize("acceleration", ACCELERATIONS)
+@pytest.mark.parametrize("acceleration", ON_CPU)
 def test_copies_at_work_at_the_same_time_do_not_mix_their_images(
     acceleration: Acceleration, network: torch.jit.ScriptModule
 ) -> None:
-    copies = ACCELERATIONS[acceleration](network, PREPROCESSING)(4, 1)
+    copies = copies_by(acceleration, network)(4, 1)
 
     def largest_difference(place: int) -> float:
         with torch.inference_mode():

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from conftest import TinyNetwork, calibrated, tiny_bundle
-from oodgate.bundle import Bundle, Calibration, Guarantee, PrecisionCheck, Scorer, load_bundle
+from oodgate.bundle import Agreement, Bundle, Calibration, Guarantee, Scorer, load_bundle
 from oodgate.engines import load_network, save_network
 from oodgate.errors import BundleError, InferenceFailed
-from oodgate.gate import CALIBRATION_SCORES, Gate, Pixels, Verdict, check_precision, stack
+from oodgate.gate import CALIBRATION_SCORES, Gate, Verdict, check_decoding, check_precision
+from oodgate.pixels import Pixels
 
 W = 0.4
 MEAN, STD = 0.5, 0.25
@@ -154,13 +155,6 @@ def test_a_bundle_without_calibration_scores_is_refused(bundle: Bundle) -> None:
         Gate(Bundle(bundle.manifest, bundle.model, state), "cpu")
 
 
-def test_images_are_stacked_without_change() -> None:
-    images = noise(3)
-    stacked = stack(images)
-    assert (stacked.dtype, stacked.shape) == (torch.uint8, (3, 16, 16, 3))
-    np.testing.assert_array_equal(stacked.numpy(), images)
-
-
 def checked(precision: str, **changed_decisions: float) -> Calibration:
     """A calibration in one number format, with the share of decisions that others change."""
     return Calibration(
@@ -169,7 +163,7 @@ def checked(precision: str, **changed_decisions: float) -> Calibration:
         guarantee=Guarantee(kind="pac", alpha=0.05, delta=0.05, images=200, rank=5),
         precision=precision,  # type: ignore[arg-type]
         precision_checks={
-            name: PrecisionCheck(largest_difference=0.1, changed_decisions=share)
+            name: Agreement(largest_difference=0.1, changed_decisions=share)
             for name, share in changed_decisions.items()
         },  # type: ignore[arg-type]
     )
@@ -202,6 +196,26 @@ def test_a_precision_that_was_not_checked_is_refused(calibrated_in: str, served_
         rf"--check-precision {served_in}, or serve it in {calibrated_in}",
     ):
         check_precision("tiny", checked(calibrated_in), served_in)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.0, False), (0.01, False), (0.011, True)])
+def test_images_that_the_device_decodes_may_change_one_per_cent_of_the_decisions(share: float, refused: bool) -> None:
+    agreement = Agreement(largest_difference=0.1, changed_decisions=share)
+    calibration = checked("float32").model_copy(update={"decoding_checks": {"cpu": agreement}})
+    if not refused:
+        check_decoding("tiny", calibration, torch.device("cpu"))
+        return
+    with pytest.raises(BundleError, match=r"with images decoded on cpu bundle 'tiny' decides 1\.1% of the calibration"):
+        check_decoding("tiny", calibration, torch.device("cpu"))
+
+
+def test_a_check_of_one_kind_of_device_says_nothing_of_another() -> None:
+    agreement = Agreement(largest_difference=0.0, changed_decisions=0.0)
+    calibration = checked("float32").model_copy(update={"decoding_checks": {"cpu": agreement}})
+    with pytest.raises(
+        BundleError, match="'tiny' was not checked with images decoded on cuda; run `oodgate calibrate`"
+    ):
+        check_decoding("tiny", calibration, torch.device("cuda"))
 
 
 def test_the_gate_checks_its_precision_before_it_loads_the_network(bundle: Bundle) -> None:

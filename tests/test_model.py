@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from conftest import TinyNetwork
 from networks import DeeperNetwork
-from oodgate.acceleration import ACCELERATIONS, How
+from oodgate.acceleration import ON_CPU, ON_CUDA, How, accelerations_for
 from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs
 from oodgate.engines import load_network, save_network
 from oodgate.errors import BundleError, SetupError
 from oodgate.images.preprocess import Preprocessing
 from oodgate.model import Model, choose_device, use_threads
 from oodgate.scores.forward import Forward
-from oodgate.settings import Acceleration
+from oodgate.settings import Acceleration, Precision
 
 SIDE = 16
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -143,7 +143,7 @@ class Restless(nn.Module):
         return images[:, :, 0, 0] + torch.rand(1), images * 1
 
 
-@pytest.mark.parametrize("acceleration", ACCELERATIONS)
+@pytest.mark.parametrize("acceleration", ON_CPU)
 def test_every_worker_gets_a_faster_copy_that_answers_as_the_network(acceleration: Acceleration) -> None:
     model, pixels = Model(deeper(), "cpu"), random_pixels(3)
     how = How(1, acceleration)
@@ -183,7 +183,7 @@ def test_settled_copies_are_as_many_as_there_are_workers_and_answer_as_the_netwo
         model.enter_worker([how])
 
 
-@pytest.mark.parametrize("acceleration", ACCELERATIONS)
+@pytest.mark.parametrize("acceleration", ON_CPU)
 def test_a_network_whose_copy_answers_otherwise_is_not_accelerated(acceleration: Acceleration) -> None:
     assert not Model(bundle_of(saved(Restless()), 3, (3, SIDE, SIDE)), "cpu").accelerate(How(1, acceleration), 1)
 
@@ -195,9 +195,17 @@ def test_a_copy_that_makes_zeros_of_what_is_not_a_number_is_not_used(acceleratio
     assert not model.accelerate(How(1, acceleration), 1)
 
 
-@pytest.mark.parametrize("acceleration", ACCELERATIONS)
-def test_only_float32_on_the_cpu_is_accelerated(acceleration: Acceleration) -> None:
+@pytest.mark.parametrize("acceleration", ON_CPU)
+def test_only_float32_is_accelerated_on_the_cpu(acceleration: Acceleration) -> None:
     assert not Model(deeper(), "cpu", "bfloat16").accelerate(How(1, acceleration), 1)
+
+
+def test_each_kind_of_device_has_accelerations_of_its_own() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert accelerations_for(cpu, torch.float32) == ON_CPU
+    assert accelerations_for(cpu, torch.bfloat16) == {}
+    assert accelerations_for(gpu, torch.float32) == accelerations_for(gpu, torch.bfloat16) == ON_CUDA
+    assert not Model(deeper(), "cpu").accelerate(How(0, "graphs"), 1)
 
 
 def test_nothing_is_accelerated_by_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,6 +308,23 @@ def test_cuda_answers_as_the_cpu_does(precision: str, tolerance: float) -> None:
     assert cuda.logits.device.type == "cuda"  # the answers stay there; the scores run on the device
     torch.testing.assert_close(cuda.logits.cpu(), cpu.logits, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(cuda.activation.cpu(), cpu.activation, rtol=tolerance, atol=tolerance)
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_graphs_answer_as_the_network_in_every_worker(precision: Precision) -> None:
+    model, how = Model(deeper(), "cuda", precision), How(0, "graphs")
+    assert model.accelerate(how, 2)
+
+    def largest_difference(images: int) -> float:
+        pixels = random_pixels(images)
+        model.adapt(how)
+        found = model.run(pixels).activation
+        model.adapt(How(0))
+        return float((found - model.run(pixels).activation).abs().max())
+
+    with ThreadPoolExecutor(2, initializer=model.enter_worker, initargs=([how],)) as workers:
+        assert max(workers.map(largest_difference, (1, 2, 3, 7, 16, 17))) < 0.01
 
 
 def test_the_number_of_threads_is_left_alone_at_zero_and_set_otherwise() -> None:

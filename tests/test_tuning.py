@@ -67,8 +67,12 @@ def test_a_batch_is_run_by_its_size_and_by_what_runs_beside_it() -> None:
     assert arranged.hows == {many, few, lone}
 
 
+def remembered(model: Model, network: str, folder: Path) -> Tuning:
+    return tuned(model, model.run, (16, 16), network, folder, ("openvino",))
+
+
 def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> None:
-    found = measure(model, model.run, (16, 16))
+    found = measure(model, model.run, (16, 16), tuple(model.accelerations))
     assert 1 <= found.workers * found.many.threads <= available_cores()
     assert found.lone.threads in (1, available_cores())
     assert found.max_batch in found.images_per_s
@@ -76,31 +80,31 @@ def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> Non
 
 
 def test_what_was_measured_is_remembered_for_the_same_network_only(model: Model, tmp_path: Path) -> None:
-    first = tuned(model, model.run, (16, 16), "one", tmp_path)
+    first = remembered(model, "one", tmp_path)
     (path,) = tmp_path.iterdir()
     changed = path.read_text().replace(f'"max_batch": {first.max_batch}', '"max_batch": 77')
     path.write_text(changed)
-    assert tuned(model, model.run, (16, 16), "one", tmp_path).max_batch == 77
-    assert tuned(model, model.run, (16, 16), "other", tmp_path).max_batch != 77
+    assert remembered(model, "one", tmp_path).max_batch == 77
+    assert remembered(model, "other", tmp_path).max_batch != 77
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"workers": 1}', '{"images_per_s": 3}'])
 def test_a_damaged_memory_is_measured_anew(model: Model, tmp_path: Path, content: str) -> None:
-    tuned(model, model.run, (16, 16), "one", tmp_path)
+    remembered(model, "one", tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_text(content)
-    assert isinstance(tuned(model, model.run, (16, 16), "one", tmp_path), Tuning)
+    assert isinstance(remembered(model, "one", tmp_path), Tuning)
     assert path.read_text() != content
 
 
 def test_measuring_leaves_the_threads_of_the_caller_as_they_are(model: Model) -> None:
     before = torch.get_num_threads()
-    measure(model, model.run, (16, 16))
+    measure(model, model.run, (16, 16), tuple(model.accelerations))
     assert torch.get_num_threads() == before
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_memory(model: Model, tmp_path: Path) -> None:
     occupied = tmp_path / "state"
     occupied.write_text("a file where the folder should be")
-    assert tuned(model, model.run, (16, 16), "one", occupied).rate > 0
+    assert remembered(model, "one", occupied).rate > 0
     assert occupied.is_file()

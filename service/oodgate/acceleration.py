@@ -1,15 +1,17 @@
-"""Faster copies of a TorchScript network for a CPU, in float32: rewritten, fused by oneDNN, or compiled by OpenVINO.
+"""Faster copies of a TorchScript network: rewritten, fused by oneDNN, compiled by OpenVINO, recorded as CUDA graphs.
 
 Which of them pays depends on the network and the processor; `tuning.py` measures it.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from oodgate.cuda_graphs import Recorded, record_on_gpu
 from oodgate.engines import Network, torchscript_is_wanted
 from oodgate.images.preprocess import Preprocessing
 from oodgate.normalise import Normalise
@@ -26,6 +28,15 @@ Copies = Callable[[int, int], list[Copy]]
 """Makes copies for so many threads that run at the same time, each of which may use so many cores."""
 
 
+@dataclass(frozen=True)
+class Original:
+    """What is copied: a network on its device, and what makes of pixels what it reads."""
+
+    network: torch.jit.ScriptModule
+    preprocessing: Preprocessing
+    normalise: Normalise
+
+
 class How(NamedTuple):
     """How a forward is run: with so many threads, where 0 leaves it to torch, by the network or by a faster copy."""
 
@@ -38,9 +49,9 @@ class How(NamedTuple):
         return self.acceleration != "none"
 
 
-def convolve_faster(network: torch.jit.ScriptModule, preprocessing: Preprocessing) -> Copies | None:
+def convolve_faster(original: Original) -> Copies | None:
     """Copies with Winograd's convolution; None where it suits no convolution of the network."""
-    normalise, rewritten = Normalise(preprocessing, torch.device("cpu"), torch.float32), _copied(network)
+    normalise, rewritten = original.normalise, _copied(original.network)
     with torchscript_is_wanted():
         rewritten = torch.jit.freeze(rewritten)
     if not rewrite(rewritten):
@@ -48,22 +59,22 @@ def convolve_faster(network: torch.jit.ScriptModule, preprocessing: Preprocessin
     return lambda workers, threads: [lambda pixels: rewritten(normalise(pixels))] * workers
 
 
-def fuse(network: torch.jit.ScriptModule, preprocessing: Preprocessing) -> Copies:
+def fuse(original: Original) -> Copies:
     """Copies whose convolutions take their activation functions with them."""
-    normalise = Normalise(preprocessing, torch.device("cpu"), torch.float32)
+    normalise = original.normalise
 
     def copy() -> Copy:
-        fused = _fused(network)
+        fused = _fused(original.network)
         return lambda pixels: fused(normalise(pixels))
 
     return lambda workers, threads: [copy() for _ in range(workers)]
 
 
-def compile_for_cpu(network: torch.jit.ScriptModule, preprocessing: Preprocessing) -> Copies:
+def compile_for_cpu(original: Original) -> Copies:
     """Copies compiled by OpenVINO; raises ImportError where it is absent."""
     import openvino
 
-    converted, core = _converted(network, preprocessing), openvino.Core()
+    converted, core = _converted(original.network, original.preprocessing), openvino.Core()
 
     def copy(threads: int) -> Copy:
         wishes = {
@@ -77,11 +88,35 @@ def compile_for_cpu(network: torch.jit.ScriptModule, preprocessing: Preprocessin
     return lambda workers, threads: [copy(threads) for _ in range(workers)]
 
 
-ACCELERATIONS: dict[Acceleration, Callable[[torch.jit.ScriptModule, Preprocessing], Copies | None]] = {
-    "winograd": convolve_faster,
-    "onednn": fuse,
-    "openvino": compile_for_cpu,
-}
+def record(original: Original) -> Copies:
+    """Copies that are CUDA graphs of the network; the weights are shared."""
+    normalise, network, crop = original.normalise, original.network, original.preprocessing.crop
+
+    def forward(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        logits, activation = network(normalise(pixels))
+        return logits, activation
+
+    def copy() -> Copy:
+        with torch.inference_mode():
+            return Recorded(forward, crop, normalise.device, record_on_gpu)
+
+    return lambda workers, threads: [copy() for _ in range(workers)]
+
+
+Accelerations = dict[Acceleration, Callable[[Original], Copies | None]]
+
+ON_CPU: Accelerations = {"winograd": convolve_faster, "onednn": fuse, "openvino": compile_for_cpu}
+"""In float32."""
+
+ON_CUDA: Accelerations = {"graphs": record}
+"""In every number format."""
+
+
+def accelerations_for(device: torch.device, dtype: torch.dtype) -> Accelerations:
+    """What may run a network faster on a device, in a number format."""
+    if device.type == "cuda":
+        return ON_CUDA
+    return ON_CPU if dtype == torch.float32 else {}
 
 
 def _fused(network: torch.jit.ScriptModule) -> Network:

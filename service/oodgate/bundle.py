@@ -71,8 +71,8 @@ class Guarantee(_Record):
     rank: int = Field(ge=1, description="The threshold is this order statistic of the calibration scores")
 
 
-class PrecisionCheck(_Record):
-    """How far another number format moves the answers on the calibration images."""
+class Agreement(_Record):
+    """How far another number format, or another decoder, moves the answers on the calibration images."""
 
     largest_difference: float = Field(description="Largest |log score difference|")
     changed_decisions: float = Field(ge=0, le=1, description="Share of images whose decision changes")
@@ -89,7 +89,10 @@ class Calibration(_Record):
         default_factory=dict, description="Upper bounds of the rejected share by predicted class; -1: all others"
     )
     precision: Precision = "float32"
-    precision_checks: dict[Precision, PrecisionCheck] = Field(default_factory=dict)
+    precision_checks: dict[Precision, Agreement] = Field(default_factory=dict)
+    decoding_checks: dict[Literal["cpu", "cuda"], Agreement] = Field(
+        default_factory=dict, description="By the kind of device that decoded"
+    )
 
 
 class Manifest(_Record):

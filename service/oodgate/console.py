@@ -50,6 +50,8 @@ def print_calibration(record: dict[str, Any]) -> None:
     out.print(", ".join(f"{kind} {value:.6g}" for kind, value in record["thresholds"].items()))
     for name, check in record["precision_checks"].items():
         out.print(f"{name} changes {check['changed_decisions']:.2%} of the decisions")
+    for device, check in record["decoding_checks"].items():
+        out.print(f"decoding on {device} changes {check['changed_decisions']:.2%} of the decisions")
     if ece := record.get("ece"):
         out.print(
             f"temperature {record['temperature']:.3f}: calibration error {ece['before']:.2f} -> {ece['after']:.2f} %"

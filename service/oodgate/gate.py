@@ -13,12 +13,10 @@ from oodgate.bundle import Bundle, Calibration
 from oodgate.conformal import p_values
 from oodgate.errors import BundleError, InferenceFailed
 from oodgate.model import Model
+from oodgate.pixels import Pixels, stack
 from oodgate.scores.registry import State, clamped_terms, combine_terms, compute_terms, terms_of
 from oodgate.settings import Device, Precision
 from oodgate.tuning import Tuning
-
-Pixels = NDArray[np.uint8]
-"""One preprocessed image (H, W, 3)."""
 
 CALIBRATION_SCORES = "calibration.scores"
 """Name of the sorted calibration scores among the bundle's tensors."""
@@ -76,7 +74,7 @@ class Gate:
 
     def judge(self, images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
         """Judge a batch; an image whose score is not a number gets an error in its place, its neighbours do not."""
-        batch = self.score(stack(images))
+        batch = self.score(stack(images, pinned=self.model.device.type == "cuda"))
         chances = p_values(batch.scores, self.calibration_scores)
         return [self._verdict(batch, float(chances[row]), row) for row in range(len(images))]
 
@@ -135,11 +133,6 @@ def _calibration_scores(bundle: Bundle) -> NDArray[np.float64]:
     return scores
 
 
-def stack(images: Sequence[Pixels]) -> Tensor:
-    """One uint8 tensor (N, H, W, 3) of many images."""
-    return torch.from_numpy(np.stack(images))
-
-
 def check_precision(name: str, calibration: Calibration, precision: Precision) -> None:
     """Raise BundleError where the threshold was not calibrated or checked in this number format."""
     if precision == calibration.precision:
@@ -155,4 +148,19 @@ def check_precision(name: str, calibration: Calibration, precision: Precision) -
             f"in {precision} bundle '{name}' decides {check.changed_decisions:.1%} of the calibration images "
             f"otherwise, more than {_MOST_CHANGED_DECISIONS:.0%}; serve it in {calibration.precision} or calibrate it "
             f"in {precision}"
+        )
+
+
+def check_decoding(name: str, calibration: Calibration, device: torch.device) -> None:
+    """Raise BundleError where the threshold was not checked with images that such a device decodes."""
+    check = calibration.decoding_checks.get("cuda" if device.type == "cuda" else "cpu")
+    if check is None:
+        raise BundleError(
+            f"bundle '{name}' was not checked with images decoded on {device.type}; run `oodgate calibrate` with "
+            "--check-decoding on such a device, or decode on the host"
+        )
+    if check.changed_decisions > _MOST_CHANGED_DECISIONS:
+        raise BundleError(
+            f"with images decoded on {device.type} bundle '{name}' decides {check.changed_decisions:.1%} of the "
+            f"calibration images otherwise, more than {_MOST_CHANGED_DECISIONS:.0%}; decode on the host"
         )

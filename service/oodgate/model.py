@@ -11,7 +11,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from oodgate.acceleration import ACCELERATIONS, Copies, Copy, How
+from oodgate.acceleration import Accelerations, Copies, Copy, How, Original, accelerations_for
 from oodgate.bundle import Bundle
 from oodgate.engines import DTYPES, ENGINES, Network
 from oodgate.errors import BundleError, SetupError
@@ -34,19 +34,20 @@ class Model:
         Raises SetupError where the bundle's engine does not run on the device or in the precision, and BundleError
         where the network does not answer as the manifest declares.
         """
-        self.device = _choose_device_of(bundle, device)
+        self.device = device_for(bundle, device)
         self.precision = precision
         self._dtype = DTYPES[precision]
         self._preprocessing = bundle.manifest.preprocessing
         self._normalise = Normalise(self._preprocessing, self.device, self._dtype)
         self._network = self._load(bundle)
+        self.accelerations: Accelerations = accelerations_for(self.device, self._dtype)
         self._makers: dict[Acceleration, Copies | None] = {}
         self._copies: dict[How, deque[Copy]] = {}
         self._own = threading.local()
         self._verify(bundle)
 
     def run(self, pixels: Tensor) -> Forward:
-        """Forward uint8 pixels (N, H, W, 3) of the host; the answers stay on the device."""
+        """Forward uint8 pixels (N, H, W, 3) of the host or the device; the answers stay on the device."""
         with torch.inference_mode():
             logits, activation = getattr(self._own, "in_use", self._forward)(pixels)
             return Forward(logits.float(), activation.float())
@@ -59,9 +60,7 @@ class Model:
     def accelerate(self, how: How, workers: int) -> bool:
         """Make a faster copy of the network for each of so many workers, and say whether it can be done."""
         network = self._network
-        if self.device.type != "cpu" or self.precision != "float32" or not how.accelerated:
-            return False
-        if not isinstance(network, torch.jit.ScriptModule):
+        if how.acceleration not in self.accelerations or not isinstance(network, torch.jit.ScriptModule):
             return False
         try:
             copies = self._copies_by(how, network, workers)
@@ -97,11 +96,12 @@ class Model:
             torch.cuda.empty_cache()
 
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self._network(self._normalise(self._upload(pixels)))
+        return self._network(self._normalise(pixels))
 
     def _copies_by(self, how: How, network: torch.jit.ScriptModule, workers: int) -> list[Copy]:
         if how.acceleration not in self._makers:
-            self._makers[how.acceleration] = ACCELERATIONS[how.acceleration](network, self._preprocessing)
+            original = Original(network, self._preprocessing, self._normalise)
+            self._makers[how.acceleration] = self.accelerations[how.acceleration](original)
         make = self._makers[how.acceleration]
         return make(workers, how.threads or 1) if make else []
 
@@ -117,11 +117,6 @@ class Model:
                 most = _TOLERANCE * float(expected.nan_to_num(0, 0, 0).abs().max())
                 if not torch.allclose(answer, expected, rtol=0, atol=most, equal_nan=True):
                     raise ValueError("the copy answers differently")
-
-    def _upload(self, pixels: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            return pixels.pin_memory().to(self.device, non_blocking=True)
-        return pixels
 
     def _load(self, bundle: Bundle) -> Network:
         manifest = bundle.manifest
@@ -182,7 +177,8 @@ def choose_device(wanted: Device) -> torch.device:
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
 
 
-def _choose_device_of(bundle: Bundle, wanted: Device) -> torch.device:
+def device_for(bundle: Bundle, wanted: Device) -> torch.device:
+    """The device that a bundle's engine runs on; raises SetupError where it is not the one that is asked for."""
     devices = ENGINES[bundle.manifest.engine].devices
     chosen = choose_device(wanted)
     if chosen.type in devices:

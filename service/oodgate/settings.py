@@ -11,7 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["float32", "bfloat16", "float16"]
-Acceleration = Literal["none", "winograd", "onednn", "openvino"]
+Acceleration = Literal["none", "winograd", "onednn", "openvino", "graphs"]
+Decoding = Literal["host", "device"]
 Measured = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)]
 """A number, or "auto", which is kept as 0: the service finds out what is best."""
 
@@ -77,7 +78,11 @@ class Settings(BaseSettings):
         "float32", description="Number format of the forward; the bundle must have been calibrated or checked for it."
     )
     acceleration: Literal["auto", Acceleration] = Field(
-        "auto", description="What runs a TorchScript network faster on the CPU; auto measures whether any does."
+        "auto", description="What runs a TorchScript network faster; auto measures whether anything does."
+    )
+    decoding: Decoding = Field(
+        "host",
+        description="Where JPEG files are decoded and resized; the bundle must have been checked for the device's way.",
     )
     threads: Measured = Field(
         0, ge=0, le=1024, description="Threads of one forward on the CPU; auto takes what is fastest."

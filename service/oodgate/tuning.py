@@ -16,7 +16,7 @@ from typing import Self
 import structlog
 import torch
 
-from oodgate.acceleration import ACCELERATIONS, How
+from oodgate.acceleration import How
 from oodgate.model import Model
 from oodgate.rates import Way, Work, measure_rates
 from oodgate.settings import Acceleration
@@ -72,7 +72,7 @@ def tuned(
     crop: tuple[int, int],
     network_hash: str,
     folder: Path | None,
-    accelerations: Sequence[Acceleration] = tuple(ACCELERATIONS),
+    accelerations: Sequence[Acceleration],
 ) -> Tuning:
     """The fastest way; measured once and remembered in a folder, if there is one, by network, device and threads."""
     path = None if folder is None else folder / f"tuning-{_identity(model, network_hash, accelerations)}.json"
@@ -94,20 +94,22 @@ def _remember(path: Path, found: Tuning) -> None:
         log.warning("what was measured cannot be kept", path=str(path), reason=str(error))
 
 
-def measure(
-    model: Model, work: Work, crop: tuple[int, int], accelerations: Sequence[Acceleration] = tuple(ACCELERATIONS)
-) -> Tuning:
+def measure(model: Model, work: Work, crop: tuple[int, int], accelerations: Sequence[Acceleration]) -> Tuning:
     """Time every arrangement of the work that the model's batches are; some seconds for a small network."""
     sizes = sizes_for(model.device)
     if model.device.type == "cuda":
-        return chosen(measure_rates(model, work, crop, [Way(_CUDA_WORKERS, 0)], sizes))
+        return chosen(measure_rates(model, work, crop, ways_of(Way(_CUDA_WORKERS, 0), accelerations), sizes))
     cores = available_cores()
     ways = [Way(workers, cores // workers) for workers in (2**power for power in range(cores.bit_length()))]
     rates = measure_rates(model, work, crop, ways, sizes[::2])
     workers = most_workers({way.workers: max(rates[way].values()) for way in ways})
-    plain = Way(workers, cores // workers)
-    ways = [plain, *(plain._replace(acceleration=acceleration) for acceleration in accelerations)]
+    ways = ways_of(Way(workers, cores // workers), accelerations)
     return _with_lone_forward(model, work, crop, chosen(measure_rates(model, work, crop, ways, sizes)))
+
+
+def ways_of(plain: Way, accelerations: Sequence[Acceleration]) -> list[Way]:
+    """A way, and the same with everything that may be faster."""
+    return [plain, *(plain._replace(acceleration=acceleration) for acceleration in accelerations)]
 
 
 def sizes_for(device: torch.device) -> tuple[int, ...]:

@@ -19,8 +19,10 @@ from starlette.types import Scope
 from conftest import encoded, random_picture
 from contract import exchange, predict, read_prediction, serving
 from oodgate.api.accounts import Accounts
-from oodgate.api.app import believing, create_metrics
+from oodgate.api.app import create_metrics
+from oodgate.api.checks import Check, believing
 from oodgate.api.express import Express, Lane
+from oodgate.api.inquiry import OwnInquiry
 from oodgate.api.plain import plain_top_k
 from oodgate.api.repository import Repository
 from oodgate.api.schemas import Prediction, Problem
@@ -127,13 +129,17 @@ def test_an_answer_has_one_of_each_header(client: httpx.Client) -> None:
     assert sorted(names) == [name.encode() for name in expected]
 
 
+def lane_of(repository: Repository, *checks: Check) -> Lane:
+    return Lane(repository.settings, Accounts(repository.metrics), partial(OwnInquiry, repository), checks)
+
+
 def test_what_nobody_expected_is_answered_and_logged(bundle_folder: Path) -> None:
     connection, repository = FakeConnection(), Repository(Settings(bundle=bundle_folder, max_batch=1), create_metrics())
 
     def fail(_: Scope) -> None:
         raise LookupError("a fault of the service")
 
-    express = Express(Lane(repository, Accounts(repository.metrics), [fail]), connection, keep_alive=True, top_k=1)
+    express = Express(lane_of(repository, fail), connection, keep_alive=True, top_k=1)
     with structlog.testing.capture_logs() as logs:
         express.begin()
     head, _, body = connection.transport.written.partition(b"\r\n\r\n")
@@ -146,16 +152,17 @@ def test_what_nobody_expected_is_answered_and_logged(bundle_folder: Path) -> Non
 @pytest.mark.parametrize(("peer", "seen"), [("10.0.0.9", "203.0.113.7"), ("10.9.9.9", "10.9.9.9")])
 def test_a_trusted_proxy_speaks_for_its_client_and_nobody_else_does(peer: str, seen: str) -> None:
     scope = {"type": "http", "scheme": "http", "client": (peer, 5), "headers": [(b"x-forwarded-for", b"203.0.113.7")]}
-    believing(["10.0.0.9"])(scope)
+    (believe,) = believing(["10.0.0.9"])
+    believe(scope)
     assert scope["client"][0] == seen
+    assert believing([]) == []
 
 
 @pytest.fixture
 def apart(bundle_folder: Path) -> Iterator[str]:
     """The address of a service whose application has nothing but teapots: what it does not answer went by the lane."""
     repository = Repository(Settings(bundle=bundle_folder, device="cpu", max_batch=1), create_metrics())
-    lane = Lane(repository, Accounts(repository.metrics))
-    protocol = partial(ServiceProtocol, lane=lane)
+    protocol = partial(ServiceProtocol, lane=lane_of(repository))
     config = uvicorn.Config(Response(status_code=418), http=protocol, loop="uvloop", lifespan="off", log_config=None)
     server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
     thread = Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -13,8 +13,10 @@ from conftest import random_picture
 from oodgate.api.judging import Judge, Judgement
 from oodgate.bundle import load_bundle
 from oodgate.errors import InferenceFailed, InvalidImage, OutOfMemory
-from oodgate.gate import Gate, Pixels, Verdict
+from oodgate.gate import Gate, Verdict
+from oodgate.images.opening import HostOpener
 from oodgate.model import is_out_of_memory
+from oodgate.pixels import Pixels
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,9 @@ def score_of(gate: Gate, seed: int) -> float:
 @pytest.mark.parametrize("threads", [0, 2])
 def test_every_picture_gets_its_own_judgement_or_error_in_its_place(gate: Gate, threads: int) -> None:
     sizes: list[int] = []
-    openers = ThreadPoolExecutor(threads) if threads else None
+    opener = HostOpener(gate.manifest.preprocessing, ThreadPoolExecutor(threads) if threads else None)
     damaged, defect = InvalidImage("cut short"), ZeroDivisionError()
-    found = Judge(gate, openers, sizes.append).judge([opens(1), raises(damaged), opens(2), raises(defect), opens(3)])
+    found = Judge(gate, opener, sizes.append).judge([opens(1), raises(damaged), opens(2), raises(defect), opens(3)])
     judged = [entry for entry in found if isinstance(entry, Judgement)]
     assert [entry.verdict.score for entry in judged] == pytest.approx([score_of(gate, seed) for seed in (1, 2, 3)])
     assert all(entry.decode_ms > 0 for entry in judged)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from conftest import encoded, random_picture
+from oodgate.acceleration import ON_CPU, ON_CUDA
 from oodgate.bench import limit
 from oodgate.bench.limit import Limit, combine, decoding, fastest, images_per_s, parts_of, ways_of
 from oodgate.bench.pictures import ImageFile
@@ -61,7 +62,7 @@ def test_cores_are_shared_out_from_one_forward_on_all_to_one_on_each(
     cores: int, expected: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limit, "cores", lambda: cores)
-    ways = ways_of(torch.device("cpu"))
+    ways = ways_of(torch.device("cpu"), ("none", *ON_CPU))
     assert [way[:2] for way in ways if not way.how.accelerated] == expected
     assert {way.acceleration for way in ways} == {"none", "winograd", "onednn", "openvino"}
     assert len(ways) == 4 * len(expected)
@@ -69,7 +70,7 @@ def test_cores_are_shared_out_from_one_forward_on_all_to_one_on_each(
 
 def test_a_gpu_runs_some_forwards_at_a_time_and_larger_batches() -> None:
     gpu = torch.device("cuda")
-    assert ways_of(gpu) == [Way(1, 0), Way(2, 0), Way(3, 0)]
+    assert ways_of(gpu, ("none", *ON_CUDA)) == [Way(count, 0, how) for count in (1, 2, 3) for how in ("none", "graphs")]
     assert sizes_for(gpu)[-1] == 256
 
 

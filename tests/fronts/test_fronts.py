@@ -274,6 +274,11 @@ def test_an_address_that_is_taken_ends_the_start_in_one_sentence(bundle_folder: 
     assert f"cannot listen on 127.0.0.1:{port}; free it or choose another port" in said
 
 
+def test_fronts_are_refused_where_the_device_is_to_decode(bundle_folder: Path) -> None:
+    said = failed_start(OODGATE_BUNDLE=str(bundle_folder), OODGATE_PORT="0", OODGATE_DECODING="device")
+    assert "fronts decode images themselves; serve without them, or decode on the host" in said
+
+
 def fronts_of(server: Server) -> list[int]:
     """The processes that the server has started and that live, in the order of their start."""
     found = []

@@ -3,12 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import calibrated, encoded, random_picture, tiny_bundle
+from oodgate.api.loading import open_model
 from oodgate.bundle import Scorer, load_bundle
 from oodgate.errors import BundleError, CalibrationError, SetupError
 from oodgate.gate import CALIBRATION_SCORES, Gate
 from oodgate.offline.predict import predict_paths
+from oodgate.settings import Settings
 
 
 def scores_of(folder: Path, images: Path) -> list[float]:
@@ -80,6 +83,21 @@ def test_a_bundle_is_served_in_another_number_format_only_after_its_check(tmp_pa
     assert 0 < check.largest_difference < 0.1
     assert check.changed_decisions <= 0.01
     assert Gate(load_bundle(tmp_path), "cpu", "bfloat16").model.precision == "bfloat16"
+
+
+def test_images_are_decoded_on_the_device_only_after_its_check(tmp_path: Path, image_folder: Path) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for path in image_folder.iterdir():
+        Image.open(path).convert("RGB").save(photographs / f"{path.stem}.jpg", quality=95)
+    tiny_bundle(tmp_path / "tiny")
+    told = Settings(bundle=tmp_path / "tiny", device="cpu", decoding="device", max_batch=4)
+    calibrated(tmp_path / "tiny", photographs)
+    assert "--check-decoding" in str(open_model(told.bundle, told).reason)
+    check = calibrated(tmp_path / "tiny", photographs, check_decoding=True).calibration.decoding_checks["cpu"]
+    assert check.largest_difference < 0.1
+    assert check.changed_decisions <= 0.01
+    assert open_model(told.bundle, told).gate
 
 
 def test_a_bundle_can_be_calibrated_in_half_precision(tmp_path: Path, image_folder: Path) -> None:

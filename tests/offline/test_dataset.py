@@ -1,12 +1,15 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import encoded, random_picture
 from oodgate.errors import CalibrationError
-from oodgate.images.preprocess import Preprocessing
-from oodgate.offline.dataset import list_images, read_batches, read_image
+from oodgate.images.opening import HostOpener
+from oodgate.images.preprocess import Preprocessing, preprocess
+from oodgate.offline.dataset import list_images, read_batches, read_images
 
 PREPROCESSING = Preprocessing(resize=16, crop=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -43,13 +46,13 @@ def test_a_folder_without_images_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     with pytest.raises(CalibrationError, match=r"bad\.png"):
-        read_image(tmp_path / "bad.png", PREPROCESSING)
+        read_images([write_picture(tmp_path / "good.png"), tmp_path / "bad.png"], HostOpener(PREPROCESSING))
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_batches_hold_every_image_once_in_order(tmp_path: Path, size: int) -> None:
     paths = [write_picture(tmp_path / f"{index}.png", index) for index in range(7)]
-    batches = list(read_batches(paths, PREPROCESSING, size))
+    batches = list(read_batches(paths, HostOpener(PREPROCESSING), size))
     assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
-    expected = torch.stack([torch.from_numpy(read_image(path, PREPROCESSING)) for path in paths])
-    assert torch.equal(torch.cat(batches), expected)
+    expected = [preprocess(Image.open(path), PREPROCESSING) for path in paths]
+    np.testing.assert_array_equal(torch.cat(batches).numpy(), expected)

@@ -9,8 +9,9 @@ from scipy.special import softmax
 from conftest import calibrated, tiny_bundle
 from oodgate.bundle import Scorer, load_bundle, write_bundle
 from oodgate.gate import Gate
+from oodgate.images.opening import HostOpener
 from oodgate.offline.calibrate import CalibrationPlan, calibrate
-from oodgate.offline.dataset import ImageFolder, list_images, read_image
+from oodgate.offline.dataset import ImageFolder, list_images, read_images
 from oodgate.offline.temperature import expected_calibration_error, fit_temperature
 
 
@@ -42,7 +43,7 @@ def test_perfect_and_certain_predictions_have_no_calibration_error():
 def test_probabilities_are_served_at_the_temperature_and_scores_are_not(tmp_path: Path, image_folder: Path):
     tiny_bundle(tmp_path)
     bundle = calibrated(tmp_path, image_folder)
-    images = [read_image(path, bundle.manifest.preprocessing) for path in list_images(image_folder).paths[:5]]
+    images = read_images(list_images(image_folder).paths[:5], HostOpener(bundle.manifest.preprocessing))
     plain = Gate(load_bundle(tmp_path), "cpu").judge(images)
     warmer = bundle.calibration.model_copy(update={"temperature": 2.0})
     manifest = bundle.manifest.model_copy(update={"calibration": warmer})

@@ -1,7 +1,8 @@
-"""Around every request: its id, its account, and the answer to an error that nobody expected."""
+"""Around every request: its id, what it has to pass, its account, the answer to an error that nobody expected."""
 
 import asyncio
 import re
+from collections.abc import Sequence
 from random import Random
 from secrets import token_bytes
 from time import perf_counter
@@ -10,6 +11,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oodgate.api.accounts import Accounts
+from oodgate.api.checks import Check
 from oodgate.api.handlers import cut_short, error_response, unexpected
 from oodgate.errors import RequestError
 
@@ -26,9 +28,10 @@ log = structlog.stdlib.get_logger("oodgate")
 class Access:
     """Outermost layer of the service."""
 
-    def __init__(self, app: ASGIApp, accounts: Accounts) -> None:
+    def __init__(self, app: ASGIApp, accounts: Accounts, checks: Sequence[Check] = ()) -> None:
         self._app = app
         self._accounts = accounts
+        self._checks = checks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
         if scope["type"] != "http":
@@ -53,6 +56,7 @@ class Access:
 
         self._accounts.open()
         try:
+            self._check(scope)
             await self._app(scope, receive, send_with_id)
         except RequestError as error:
             await answer_instead(error)
@@ -64,6 +68,12 @@ class Access:
         finally:
             facts = structlog.contextvars.get_contextvars()  # with what was bound on the way
             self._accounts.close(scope, status, perf_counter() - start, **facts)
+
+    def _check(self, scope: Scope) -> None:
+        for check in self._checks:
+            check(scope)
+        if key := scope["state"]["client_key"]:
+            structlog.contextvars.bind_contextvars(client_key=key)
 
 
 def choose_request_id(scope: Scope) -> str:

@@ -1,25 +1,26 @@
 """The application, assembled: metrics, routes, handlers around the models."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from starlette.types import ASGIApp, Scope
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from starlette.types import ASGIApp
 
 from oodgate import __version__
 from oodgate.api.access import Access
 from oodgate.api.accounts import Accounts
-from oodgate.api.authorisation import Authorisation
+from oodgate.api.checks import believing, checks_of
 from oodgate.api.documentation import without_validation_errors
 from oodgate.api.documented_access import with_access
-from oodgate.api.doors import Doors
 from oodgate.api.endpoints import ROUTERS, Endpoints
-from oodgate.api.express import Check, Lane
+from oodgate.api.express import Lane
 from oodgate.api.handlers import add_handlers
+from oodgate.api.inquiry import OwnInquiry
 from oodgate.api.key_ring import KeyRing
 from oodgate.api.pages import add_pages
 from oodgate.api.repository import Repository
@@ -40,43 +41,24 @@ class Service:
 
 def create_service(repository: Repository, keys: KeyRing | None = None) -> Service:
     """The service for the models, whose workers end when it shuts down; without keys everybody may ask."""
-    settings, endpoints, accounts = repository.settings, Endpoints(), Accounts(repository.metrics)
-    app: ASGIApp = create_app(repository)
-    checks: list[Check] = []  # from the inside out
-    if keys:
-        app = authorisation = Authorisation(app, endpoints, keys)
-        checks.append(authorisation.check)
-    if settings.hosts or settings.admin_port:
-        app = doors = Doors(app, endpoints, settings.hosts, settings.admin_port)
-        checks.append(doors.check)
-    if settings.proxies:
-        checks.append(believing(settings.proxies))
-    return Service(Access(app, accounts), Lane(repository, accounts, checks[::-1]))
+    settings, accounts = repository.settings, Accounts(repository.metrics)
+    checks = checks_of(settings, Endpoints(), keys)
+    app = Access(create_app(repository, keys), accounts, checks)
+    inquire = partial(OwnInquiry, repository)
+    return Service(app, Lane(settings, accounts, inquire, [*believing(settings.proxies), *checks]))
 
 
-def believing(proxies: list[str]) -> Check:
-    """What puts the client in the place of a trusted proxy, as uvicorn does for the application."""
-
-    async def nothing(*_: object) -> None:
-        pass
-
-    layer = ProxyHeadersMiddleware(nothing, proxies)
-
-    def believe(scope: Scope) -> None:
-        with suppress(StopIteration):  # it waits for nothing, and so is done at its first step
-            layer(scope, None, None).send(None)  # type: ignore[arg-type]
-
-    return believe
-
-
-def create_app(repository: Repository) -> FastAPI:
+def create_app(repository: Repository, keys: KeyRing | None) -> FastAPI:
     """Every endpoint, documented."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watch = asyncio.create_task(keys.watch()) if keys else None
         settle()
         log.info("ready", default=repository.default, models=[entry.name for entry in repository.entries])
         yield
+        if watch:
+            watch.cancel()
         await repository.close()
         log.info("stopped")
 

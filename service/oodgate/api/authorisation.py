@@ -1,9 +1,6 @@
 """Who may ask: a request for anything but probes and pages brings a key that has the scope of its endpoint."""
 
-import asyncio
-
-import structlog
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from oodgate.api.key_ring import KeyRing
 from oodgate.api.kinds import Kind, Kinds
@@ -14,24 +11,17 @@ _BEARER = b"bearer "
 
 
 class Authorisation:
-    """Hands on requests with the name of their key in the state, `client_key`."""
+    """Knows which key may ask for what."""
 
-    def __init__(self, app: ASGIApp, endpoints: Kinds, keys: KeyRing) -> None:
-        self._app = app
+    def __init__(self, endpoints: Kinds, keys: KeyRing) -> None:
         self._endpoints = endpoints
         self._keys = keys
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
-        if scope["type"] == "lifespan":
-            await self._watching(scope, receive, send)
-            return
-        self.check(scope)
-        if name := scope["state"]["client_key"]:
-            structlog.contextvars.bind_contextvars(client_key=name)
-        await self._app(scope, receive, send)
-
     def check(self, scope: Scope) -> None:
-        """Note the name of a request's key; raises Unauthorized or Forbidden where it may not ask."""
+        """Note the name of a request's key in its state, `client_key`.
+
+        Raises Unauthorized or Forbidden where it may not ask.
+        """
         kind = self._endpoints.kind(scope["path"])
         if kind in SCOPES:
             scope["state"]["client_key"] = self._key(scope, kind).name
@@ -46,13 +36,6 @@ class Authorisation:
         if kind not in key.scopes:
             raise Forbidden(f"this needs a key with the scope '{kind}'; ask the operator for one")
         return key
-
-    async def _watching(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watch = asyncio.create_task(self._keys.watch())
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            watch.cancel()
 
 
 def offered_key(scope: Scope) -> bytes | None:

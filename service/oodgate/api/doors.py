@@ -2,7 +2,7 @@
 
 import re
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from oodgate.api.kinds import Kinds
 from oodgate.errors import HostRefused, NotFound
@@ -14,17 +14,11 @@ _OPERATORS = ("page", "metrics", "admin")
 class Doors:
     """Refuses names that are not allowed, and what only operators ask for where a port of its own has it."""
 
-    def __init__(self, app: ASGIApp, endpoints: Kinds, hosts: frozenset[str], admin_port: int) -> None:
+    def __init__(self, endpoints: Kinds, hosts: frozenset[str], admin_port: int) -> None:
         """Any name is allowed where there are no `hosts`, and every port has everything where `admin_port` is 0."""
-        self._app = app
         self._endpoints = endpoints
         self._hosts = hosts
         self._admin_port = admin_port
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102
-        if scope["type"] == "http":
-            self.check(scope)
-        await self._app(scope, receive, send)
 
     def check(self, scope: Scope) -> None:
         """Raise HostRefused or NotFound where a request has come by the wrong name or port."""

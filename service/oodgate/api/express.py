@@ -11,32 +11,24 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, Self
 
-import orjson
 import structlog
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from oodgate.answers import Answer
-from oodgate.api import render
 from oodgate.api.access import REQUEST_ID_HEADER, choose_request_id
 from oodgate.api.accounts import Accounts
+from oodgate.api.checks import Check
 from oodgate.api.handlers import cut_short, error_parts, unexpected
-from oodgate.api.judging import Judgement
+from oodgate.api.inquiry import Inquiry
 from oodgate.api.leaving import client_left
 from oodgate.api.limits import check_size, check_type, header, late_body, media_type, not_empty
-from oodgate.api.origin import origin_of
 from oodgate.api.plain import PATH
-from oodgate.api.predict import file_picture
-from oodgate.api.predictor import Predictor
-from oodgate.api.repository import Repository
 from oodgate.deadline import Deadline
 from oodgate.errors import RequestError
+from oodgate.settings import Settings
 
 _JSON = (b"content-type", b"application/json")
-
-Check = Callable[[Scope], None]
-"""Raises the RequestError with which a request is refused."""
 
 log = structlog.stdlib.get_logger("oodgate")
 
@@ -45,9 +37,11 @@ log = structlog.stdlib.get_logger("oodgate")
 class Lane:
     """What answers plain requests, and what they have to pass before."""
 
-    repository: Repository
+    settings: Settings
     accounts: Accounts
+    inquire: Callable[[Scope, str, int], Inquiry]  # with the id of a request, and the number of classes
     checks: Sequence[Check] = ()
+    is_open: Callable[[], bool] = lambda: True
     path: str = PATH
 
 
@@ -78,7 +72,7 @@ class Express:
         self._scope["state"] |= {"request_id": self._id, "client_key": ""}
         self._parts: list[bytes] = []
         self._received_bytes = 0
-        self._predictor: Predictor | None = None
+        self._inquiry: Inquiry | None = None
 
     def begin(self) -> None:
         """Refuse what can be refused before the body is read."""
@@ -121,7 +115,7 @@ class Express:
         """Whether nobody waits for an answer any more."""
         return self.response_complete
 
-    def set_result(self, answer: Answer[Judgement], /) -> None:
+    def set_result(self, answer: Any, /) -> None:
         """The image has been judged."""
         self._safely(self._answer, answer)
 
@@ -132,35 +126,29 @@ class Express:
     def _admit(self) -> None:
         for check in self._lane.checks:
             check(self._scope)
-        repository = self._lane.repository
-        self._origin = origin_of(self._scope, self._id)
-        repository.ready(repository.default).check_room(self._origin)
-        check_type(media_type(header(self._scope, b"content-type")), repository.settings.content_types)
-        check_size(int(header(self._scope, b"content-length") or 0), repository.settings.max_bytes)
-        timeout_ms = repository.settings.body_timeout_ms
+        settings = self._lane.settings
+        self._inquiry = self._lane.inquire(self._scope, self._id, self._top_k)
+        check_type(media_type(header(self._scope, b"content-type")), settings.content_types)
+        check_size(int(header(self._scope, b"content-length") or 0), settings.max_bytes)
+        timeout_ms = settings.body_timeout_ms
         self._expire_after(timeout_ms, lambda: late_body(timeout_ms))
 
     def _take(self, part: bytes) -> None:
         self._received_bytes += len(part)
-        check_size(self._received_bytes, self._lane.repository.settings.max_bytes)
+        check_size(self._received_bytes, self._lane.settings.max_bytes)
         self._parts.append(part)
 
     def _submit(self) -> None:
-        repository, data = self._lane.repository, not_empty(b"".join(self._parts))
+        assert self._inquiry is not None  # noqa: S101 - the request was let in
+        data = not_empty(b"".join(self._parts))
         self._parts.clear()
-        self._origin = self._origin._replace(file=data)
-        predictor = repository.ready(repository.default)
-        predictor.submit(file_picture(data, repository.settings), self, self._origin)
-        predictor.hold()
-        self._predictor = predictor
-        self._submitted = perf_counter()
-        self._expire_after(predictor.patience_ms(self._origin), lambda: predictor.too_late(self._origin))
+        self._inquiry.submit(data, self)
+        self._expire_after(self._inquiry.patience_ms, self._inquiry.too_late)
 
-    def _answer(self, answer: Answer[Judgement]) -> None:
-        assert self._predictor is not None  # noqa: S101 - it has answered
-        judged = self._predictor.conclude(answer, self._origin, self._submitted)
-        document = render.prediction(judged, self._predictor.gate, self._top_k, self._id)
-        self._send(200, (_JSON,), orjson.dumps(document), decision=str(document["decision"]))
+    def _answer(self, answer: Any) -> None:
+        assert self._inquiry is not None  # noqa: S101 - it has its answer
+        answered = self._inquiry.conclude(answer)
+        self._send(200, (_JSON,), answered.document, decision=answered.decision)
 
     def _fail(self, error: BaseException) -> None:
         raise error
@@ -178,8 +166,8 @@ class Express:
             self._refuse(cut_short())
 
     def _withdraw(self) -> None:
-        if self._predictor:
-            self._predictor.withdraw(self)
+        if self._inquiry:
+            self._inquiry.withdraw(self)
 
     def _safely(self, step: Callable[..., None], *given: object) -> None:
         """Whatever happens in a step, the request gets an answer."""
@@ -212,8 +200,8 @@ class Express:
         self.response_complete = True
         self._connection.deadline.clear()
         self._connection.tasks.discard(self)
-        if self._predictor:
-            self._predictor.let_go()
+        if self._inquiry:
+            self._inquiry.close()
         if key := self._scope["state"]["client_key"]:
             facts["client_key"] = key
         seconds = perf_counter() - self._start

@@ -5,16 +5,15 @@ cores; where a worker has several cores, or only waits for a GPU, further thread
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
 from oodgate.errors import OutOfMemory, RequestError
-from oodgate.gate import Gate, Pixels, Verdict
-from oodgate.images.opening import Opened, OpenPicture, opened
+from oodgate.gate import Gate, Verdict
+from oodgate.images.opening import HostOpener, Opened, OpenPicture
 from oodgate.model import is_out_of_memory
+from oodgate.pixels import Opener, Pixels, Ready
 
 Picture = OpenPicture | Opened
 """What a worker opens, or what was opened before."""
@@ -34,16 +33,16 @@ class Judge:
     """Judges batches of pictures that are not open yet."""
 
     def __init__(
-        self, gate: Gate, openers: Executor | None = None, on_forward: Callable[[int], None] = lambda images: None
+        self, gate: Gate, opener: Opener | None = None, on_forward: Callable[[int], None] = lambda images: None
     ) -> None:
-        """`openers` help a worker with the pictures of its batch; `on_forward` hears the size of every forward."""
+        """The `opener` is the host's if not given; `on_forward` hears the size of every forward."""
         self._gate, self._on_forward = gate, on_forward
-        self._open_all = openers.map if openers else map
+        self._opener = opener or HostOpener(gate.manifest.preprocessing)
 
     def judge(self, pictures: Sequence[Picture]) -> list[Judgement | RequestError]:
         """One judgement a picture; one that cannot be opened or judged gets its error, its neighbours do not."""
         found = self._open(pictures)
-        pixels = [one.pixels for one in found if isinstance(one, Opened)]
+        pixels = [one.pixels for one in found if not isinstance(one, RequestError)]
         return list(_in_place(found, iter(self._judge_opened(pixels))))
 
     def _judge_opened(self, pixels: Sequence[Pixels]) -> Sequence[Verdict | RequestError]:
@@ -66,16 +65,15 @@ class Judge:
         half = len(pixels) // 2
         return [*self._judge_opened(pixels[:half]), *self._judge_opened(pixels[half:])]
 
-    def _open(self, pictures: Sequence[Picture]) -> list[Opened | RequestError]:
+    def _open(self, pictures: Sequence[Picture]) -> list[Ready | RequestError]:
         """Every picture in its place; only those that are not open yet cost anything."""
         closed = [picture for picture in pictures if not isinstance(picture, Opened)]
-        openly = self._open_all if len(closed) > 1 else map
-        newly = iter(list(openly(partial(opened, preprocessing=self._gate.manifest.preprocessing), closed)))
+        newly = iter(self._opener.open(closed))
         return [picture if isinstance(picture, Opened) else next(newly) for picture in pictures]
 
 
 def _in_place(
-    found: Sequence[Opened | RequestError], verdicts: Iterator[Verdict | RequestError]
+    found: Sequence[Ready | RequestError], verdicts: Iterator[Verdict | RequestError]
 ) -> Iterator[Judgement | RequestError]:
     for one in found:
         if isinstance(one, RequestError):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import structlog
 
-from oodgate.acceleration import ACCELERATIONS, How
+from oodgate.acceleration import How
 from oodgate.bundle import MANIFEST, Bundle, load_bundle
 from oodgate.errors import SetupError
-from oodgate.gate import Gate
+from oodgate.gate import Gate, check_decoding
+from oodgate.pixels import opener_of
 from oodgate.settings import Settings
 from oodgate.tuning import Tuning, tuned
 
@@ -74,6 +75,7 @@ def open_model(folder: Path, settings: Settings) -> Opened:
         bundle = load_bundle(folder, settings.trusted_keys)
         name, version = bundle.manifest.name, bundle.manifest.version
         gate = Gate(bundle, settings.device, settings.precision)
+        check_opener(gate, settings)
         gate.tuning = arrange(bundle, gate, settings)
         return Opened(name, version, gate, None)
     except SetupError as error:
@@ -84,11 +86,18 @@ def open_model(folder: Path, settings: Settings) -> Opened:
     return Opened(name, version, None, reason)
 
 
+def check_opener(gate: Gate, settings: Settings) -> None:
+    """Raise SetupError where images cannot be decoded where the settings say, or the threshold may not hold then."""
+    if settings.decoding == "device":
+        check_decoding(gate.manifest.name, gate.calibration, gate.model.device)
+        opener_of(gate.manifest.preprocessing, settings.decoding, gate.model.device)
+
+
 def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
     """How the gate's network is run: as the settings say, and measured where they leave it open."""
     if settings.max_batch:
         return _as_told(gate, settings)
-    wanted = tuple(ACCELERATIONS) if settings.acceleration == "auto" else (settings.acceleration,)
+    wanted = tuple(gate.model.accelerations) if settings.acceleration == "auto" else (settings.acceleration,)
     crop = bundle.manifest.preprocessing.crop
     found = tuned(gate.model, gate.score, crop, bundle.network_hash, settings.state_dir, wanted)
     log.info(

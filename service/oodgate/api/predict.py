@@ -5,7 +5,6 @@ From top to bottom: the endpoints, then the steps that they name. Most requests 
 """
 
 import asyncio
-from functools import partial
 from typing import Annotated
 
 import orjson
@@ -33,8 +32,7 @@ from oodgate.api.render import Document
 from oodgate.api.repository import Models
 from oodgate.api.schemas import BatchPrediction, Prediction
 from oodgate.errors import RequestError
-from oodgate.images.decode import decode
-from oodgate.images.opening import OpenPicture
+from oodgate.images.opening import FilePicture
 from oodgate.settings import Settings
 
 router = APIRouter(tags=["predict"])
@@ -137,6 +135,6 @@ async def predict_file(models: Models, predictor: Predictor, file: UploadFile, t
         return problem(error, origin.prediction_id)
 
 
-def file_picture(data: bytes, settings: Settings) -> OpenPicture:
+def file_picture(data: bytes, settings: Settings) -> FilePicture:
     """What decodes an image file, within the limits of one image."""
-    return partial(decode, data, settings.max_pixels, settings.formats)
+    return FilePicture(data, settings.max_pixels, settings.formats)

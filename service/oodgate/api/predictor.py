@@ -19,6 +19,7 @@ from oodgate.batching import Batcher, BatchLimits
 from oodgate.errors import DeadlinePassed
 from oodgate.gate import Gate, Verdict
 from oodgate.observability.metrics import ModelMetrics
+from oodgate.pixels import opener_of
 
 _ABANDON_AFTER_S = 1.0
 _ASK_AGAIN_AFTER_S = 0.005
@@ -174,8 +175,10 @@ class Predictor:
 def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) -> Batcher[Picture, Judgement]:
     """The queue and workers in front of the gate."""
     tuning, settings = gate.tuning, facilities.settings
+    helpers = facilities.openers_of(tuning.workers)
+    opener = opener_of(gate.manifest.preprocessing, settings.decoding, gate.model.device, helpers)
     return Batcher(
-        Judge(gate, facilities.openers_of(tuning.workers), on_forward=metrics.batch_size.observe).judge,
+        Judge(gate, opener, on_forward=metrics.batch_size.observe).judge,
         BatchLimits(tuning.max_batch, settings.max_wait_ms / 1000, settings.max_queue, tuning.workers),
         keep_on_loop,
         on_start=partial(gate.model.enter_worker, tuning.hows),

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oodgate.acceleration import ACCELERATIONS
 from oodgate.api.predict import file_picture
 from oodgate.bench.pictures import ImageFile
 from oodgate.bench.process import cores
 from oodgate.bundle import Bundle
-from oodgate.images.preprocess import preprocess
-from oodgate.model import Model
+from oodgate.errors import RequestError
+from oodgate.model import Model, device_for
+from oodgate.pixels import opener_of
 from oodgate.rates import Team, Way, measure_rates, team_for
 from oodgate.settings import Acceleration, Settings
 from oodgate.tuning import sizes_for
@@ -26,7 +26,7 @@ Progress = Callable[[int], None]
 Work = Callable[[], int]
 """Does something to some images and returns how many."""
 
-_ACCELERATIONS: tuple[Acceleration, ...] = ("none", *ACCELERATIONS)
+_DECODED_TOGETHER = 16  # on a device
 _CUDA_WORKERS = (1, 2, 3)
 
 
@@ -77,7 +77,8 @@ def parts_of(bundle: Bundle, settings: Settings, files: Sequence[ImageFile]) -> 
     """Find the fastest way to run the network; the service's own way from a file to its input is the only one."""
     model = Model(bundle, settings.device, settings.precision)
     crop = bundle.manifest.preprocessing.crop
-    way, batch = fastest(measure_rates(model, model.run, crop, ways_of(model.device), sizes_for(model.device)))
+    ways = ways_of(model.device, ("none", *model.accelerations))
+    way, batch = fastest(measure_rates(model, model.run, crop, ways, sizes_for(model.device)))
     pixels = torch.zeros(batch, *crop, 3, dtype=torch.uint8)
     team = team_for(model, model.run, way)
     if team is None:
@@ -86,13 +87,13 @@ def parts_of(bundle: Bundle, settings: Settings, files: Sequence[ImageFile]) -> 
         yield Parts(decoding(bundle, settings, files), team, way, pixels, model.device.type)
 
 
-def ways_of(device: torch.device) -> list[Way]:
+def ways_of(device: torch.device, hows: Sequence[Acceleration]) -> list[Way]:
     """All ways to try: from one forward on all cores to one on each; on a GPU the threads are left to torch."""
     if device.type == "cuda":
-        return [Way(workers, 0) for workers in _CUDA_WORKERS]
+        return [Way(workers, 0, how) for workers, how in product(_CUDA_WORKERS, hows)]
     powers = (2**power for power in range(cores().bit_length()))
     workers = sorted({*powers, cores()})
-    return [Way(number, cores() // number, how) for number, how in product(workers, _ACCELERATIONS)]
+    return [Way(number, cores() // number, how) for number, how in product(workers, hows)]
 
 
 def fastest(rates: dict[Way, dict[int, float]]) -> tuple[Way, int]:
@@ -102,12 +103,15 @@ def fastest(rates: dict[Way, dict[int, float]]) -> tuple[Way, int]:
 
 def decoding(bundle: Bundle, settings: Settings, files: Sequence[ImageFile]) -> Work:
     """The service's own way from an image file to the network's input, over the files in turn."""
-    turns = count()
+    opener = opener_of(bundle.manifest.preprocessing, settings.decoding, device_for(bundle, settings.device))
+    turns, together = count(), 1 if settings.decoding == "host" else _DECODED_TOGETHER
 
     def decode_next() -> int:
-        file = files[next(turns) % len(files)]
-        preprocess(file_picture(file.data, settings)(), bundle.manifest.preprocessing)
-        return 1
+        pictures = [file_picture(files[next(turns) % len(files)].data, settings) for _ in range(together)]
+        for found in opener.open(pictures):
+            if isinstance(found, RequestError):
+                raise found
+        return together
 
     return decode_next
 

@@ -20,8 +20,9 @@ from oodgate.bench.pictures import ImageFile
 from oodgate.bench.served import Row, serving
 from oodgate.bundle import Bundle
 from oodgate.errors import InferenceFailed
-from oodgate.gate import Gate, Pixels, Verdict
+from oodgate.gate import Gate, Verdict
 from oodgate.images.preprocess import Preprocessing
+from oodgate.pixels import Pixels
 from oodgate.settings import Device, Precision, Settings
 
 CLIENTS = 64

@@ -6,17 +6,16 @@ device process says the last of it. So no picture is written over another whose 
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, replace
-from functools import partial
+from dataclasses import astuple, dataclass
 from time import perf_counter
 
-from oodgate.errors import DeadlinePassed, NotReady, RequestError
+from oodgate.api.inquiry import Answered
+from oodgate.errors import NotReady, RequestError
 from oodgate.fronts.exchanges import Exchanges, gone
 from oodgate.fronts.messages import Ask, Transform, pack_ask, read_refusal
 from oodgate.fronts.slots import FreeSlots, Slots
 from oodgate.fronts.wire import Frame, Kind
-from oodgate.images.decode import decode
-from oodgate.images.opening import Opened, opened
+from oodgate.images.opening import FilePicture, Opened, opened
 from oodgate.settings import Settings
 
 _MOST_ATTEMPTS = 5  # while one model takes another's place
@@ -30,14 +29,6 @@ class Sender:
     client: str  # as of `told_client`
     lane: str
     patience_ms: float
-
-
-@dataclass(frozen=True)
-class Answered:
-    """The document of a prediction, and the word for its decision."""
-
-    document: bytes
-    decision: str
 
 
 class Asking:
@@ -59,21 +50,21 @@ class Asking:
         """Whether pictures can be opened here."""
         return self.transform.preprocessing is not None
 
+    @property
+    def deadline_ms(self) -> float:
+        """The longest that an image may wait."""
+        return self._settings.deadline_ms
+
     def check_room(self) -> None:
         """Raise QueueFull where an image would be refused now."""
         self._free.check()
 
     async def judge(self, data: bytes, sender: Sender, top_k: int) -> Answered:
         """The prediction of an image file; raises the RequestError that says why there is none."""
-        began_s, patience_ms = perf_counter(), min(sender.patience_ms, self._settings.deadline_ms)
-        sender = replace(sender, patience_ms=patience_ms)
-        try:
-            async with asyncio.timeout(patience_ms / 1000):
-                for _ in range(_MOST_ATTEMPTS):
-                    if answered := await self._attempt(data, sender, top_k, began_s):
-                        return answered
-        except (TimeoutError, DeadlinePassed):  # whichever process noticed first
-            raise DeadlinePassed(f"there was no answer within {patience_ms:g} ms") from None
+        began_s = perf_counter()
+        for _ in range(_MOST_ATTEMPTS):
+            if answered := await self._attempt(data, sender, top_k, began_s):
+                return answered
         raise NotReady("the model is being replaced; send the request to another instance")
 
     async def _attempt(self, data: bytes, sender: Sender, top_k: int, began_s: float) -> Answered | None:
@@ -92,7 +83,7 @@ class Asking:
     async def _open(self, data: bytes, transform: Transform) -> Opened:
         if transform.preprocessing is None:
             raise NotReady("the model is being replaced; send the request to another instance")
-        picture = partial(decode, data, self._settings.max_pixels, self._settings.formats)
+        picture = FilePicture(data, self._settings.max_pixels, self._settings.formats)
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._openers, opened, picture, transform.preprocessing)
         if isinstance(found, RequestError):

@@ -35,6 +35,8 @@ def serve(settings: Settings) -> None:
     """Serve until a signal comes, with fronts where there are some to be; raises SetupError as `api.server`'s."""
     if settings.fronts and not hasattr(os, "memfd_create"):
         raise SetupError("fronts need Linux; serve without them")
+    if settings.fronts and settings.decoding == "device":
+        raise SetupError("fronts decode images themselves; serve without them, or decode on the host")
     server.serve(settings, DeviceServer if settings.fronts else DrainingServer)
 
 

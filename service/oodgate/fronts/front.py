@@ -10,27 +10,35 @@ import asyncio
 import os
 import socket
 import sys
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import numpy as np
 import uvicorn
 import uvloop
 from PIL import Image
 
+from oodgate.api.accounts import Accounts
+from oodgate.api.checks import believing, checks_of
+from oodgate.api.express import Lane
+from oodgate.api.key_ring import KeyRing
 from oodgate.api.listening import allow_descriptors, server_config
-from oodgate.api.protocol import BoundedProtocol
+from oodgate.api.service_protocol import ServiceProtocol
 from oodgate.fronts.asking import Asking
 from oodgate.fronts.exchanges import Exchanges
+from oodgate.fronts.inquiry import FrontInquiry, OnlyPredict
 from oodgate.fronts.link import Link
 from oodgate.fronts.messages import Transform, Welcome
 from oodgate.fronts.passage import Passage
-from oodgate.fronts.prediction import FrontService
 from oodgate.fronts.reports import ReportedMetrics, Reports
 from oodgate.fronts.slots import Shape, Slots
 from oodgate.fronts.wire import MOST_BYTES, Frame, Kind
 from oodgate.images.preprocess import preprocess
 from oodgate.memory import settle
 from oodgate.observability.logs import configure_logs
+from oodgate.observability.metrics import Metrics
+from oodgate.settings import Settings
 
 _LINGER_S = 0.7  # for answers to those whose request the device process will not answer any more
 _DRAIN_MARGIN_S = 5.0  # the device process gives up first, and tells everybody
@@ -65,17 +73,21 @@ class Front:
         self._asking = asking = Asking(
             settings, self._exchanges, slots, transform, welcome.threads, welcome.keeps_files
         )
-        metrics = ReportedMetrics(Reports(self.link))
-        service = FrontService(settings, asking, Passage(self._exchanges), metrics)
-        config = server_config(service, BoundedProtocol, settings)
+        keys = KeyRing(settings.api_keys) if settings.api_keys else None
+        lane = lane_of_front(settings, asking, keys, ReportedMetrics(Reports(self.link)))
+        config = server_config(Passage(self._exchanges), partial(ServiceProtocol, lane=lane), settings)
+        config.lifespan = "off"
         config.timeout_graceful_shutdown = round(settings.drain_timeout_ms / 1000 + _DRAIN_MARGIN_S)
         self._server = FrontServer(config)
         serving = asyncio.create_task(self._server.serve([listening]))
+        watching = asyncio.create_task(keys.watch()) if keys else None
         while not (self._server.started or serving.done()):
             await asyncio.sleep(0.01)
         settle()
         self.link.send(Kind.UP)
         await serving
+        if watching:
+            watching.cancel()
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == Kind.WELCOME:
@@ -103,6 +115,13 @@ class Front:
         self._exchanges.end()
         asyncio.get_running_loop().call_later(_LINGER_S, os._exit, 1)
         self._stop()
+
+
+def lane_of_front(settings: Settings, asking: Asking, keys: KeyRing | None, metrics: ReportedMetrics) -> Lane:
+    """The lane of plain requests: they pass what they pass in a service of one process, and count as there."""
+    accounts = Accounts(cast("Metrics", metrics))
+    checks = [*believing(settings.proxies), *checks_of(settings, OnlyPredict(), keys)]
+    return Lane(settings, accounts, partial(FrontInquiry, asking), checks, lambda: asking.able)
 
 
 def warm_up(transform: Transform) -> None:

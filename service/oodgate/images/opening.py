@@ -1,7 +1,9 @@
 """A picture is opened: from what decodes it to pixels of the network's input size, and how long that took."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from oodgate.errors import InferenceFailed, RequestError
+from oodgate.images.decode import decode
 from oodgate.images.preprocess import Preprocessing, preprocess
 
 OpenPicture = Callable[[], Image.Image]
@@ -19,11 +22,38 @@ log = structlog.stdlib.get_logger("oodgate")
 
 
 @dataclass(frozen=True, slots=True)
+class FilePicture:
+    """An image file that is not decoded yet, and the limits of one image."""
+
+    data: bytes
+    max_pixels: int
+    formats: Sequence[str]
+
+    def __call__(self) -> Image.Image:
+        """Its picture, as `decode` makes it."""
+        return decode(self.data, self.max_pixels, self.formats)
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """uint8 pixels (H, W, 3), and how long the picture took to open."""
 
     pixels: NDArray[np.uint8]
     decode_ms: float
+
+
+class HostOpener:
+    """Opens pictures on the host's processor."""
+
+    def __init__(self, preprocessing: Preprocessing, helpers: Executor | None = None) -> None:
+        """`helpers` share the work where there are several pictures."""
+        self._preprocessing = preprocessing
+        self._open_many = helpers.map if helpers else map
+
+    def open(self, pictures: Sequence[OpenPicture]) -> list[Opened | RequestError]:
+        """Every picture or its error, in order."""
+        open_all = self._open_many if len(pictures) > 1 else map
+        return list(open_all(partial(opened, preprocessing=self._preprocessing), pictures))
 
 
 def opened(picture: OpenPicture, preprocessing: Preprocessing) -> Opened | RequestError:

@@ -3,7 +3,7 @@
 Normalising happens on the device (`model.py`): only uint8 pixels travel.
 """
 
-from math import ceil, floor
+from math import ceil, floor, prod
 from typing import Literal, Self
 
 import numpy as np
@@ -51,18 +51,25 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
 
     Equal to torchvision's Resize (antialiased) and CenterCrop on the same picture, within one grey level.
     """
-    size = _resized_size(image.size, preprocessing.resize)
+    size = resized_size(image.size, preprocessing.resize)
     height, width = preprocessing.crop
     left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
     if size == image.size:
         return np.array(image.crop((left, top, left + width, top + height)))
-    if size[0] * size[1] > max(_MOST_RESIZED, _MOST_RESIZED_PER_CROPPED * width * height):
+    if not is_resized_whole(image.size, preprocessing):
         return _resize_centre(image, size, (left, top, left + width, top + height), preprocessing.interpolation)
     pixels = _resize_whole(image, size, preprocessing.interpolation)
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
-def _resized_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+def is_resized_whole(size: tuple[int, int], preprocessing: Preprocessing) -> bool:
+    """Whether a picture of this width and height is resized before it is cropped."""
+    width, height = resized_size(size, preprocessing.resize)
+    return width * height <= max(_MOST_RESIZED, _MOST_RESIZED_PER_CROPPED * prod(preprocessing.crop))
+
+
+def resized_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
+    """Width and height, with a shorter side of this length."""
     width, height = (shorter * side // min(size) for side in size)
     return width, height
 

@@ -1,21 +1,22 @@
 """In-distribution images -> threshold, p-values and guarantee, written into the bundle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oodgate.bundle import Bundle, Calibration, Guarantee, PrecisionCheck, Scorer
+from oodgate.bundle import Agreement, Bundle, Calibration, Guarantee, Scorer
 from oodgate.conformal import Threshold, class_alphas, marginal_threshold, pac_threshold
 from oodgate.errors import CalibrationError
 from oodgate.gate import CALIBRATION_SCORES
+from oodgate.model import device_for
 from oodgate.offline.dataset import ImageFolder
 from oodgate.offline.features import Extractor, ImageTerms, Progress
 from oodgate.offline.temperature import Temperature, fit_temperature
-from oodgate.settings import Device, Precision
+from oodgate.settings import Decoding, Device, Precision
 
 COMPARED = ("energy", "nap")
 """Scorers whose terms are kept beside the own one's, to be judged on real out-of-distribution images."""
@@ -31,7 +32,9 @@ class CalibrationPlan:
     delta: float = 0.05
     device: Device = "auto"
     precision: Precision = "float32"
+    decoding: Decoding = "host"
     check_precision: Precision | None = None
+    check_decoding: bool = False
     cache: Path | None = None
 
 
@@ -50,17 +53,19 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
 
     Raises CalibrationError where the images are too few for the guarantee or a score is not a number.
     """
-    scores, terms = _score(bundle, folder, plan, plan.precision, progress)
+    scores, terms = _score(bundle, folder, plan, progress)
     ordered = np.sort(scores).astype(np.float64)
     thresholds = {
         "pac": pac_threshold(ordered, plan.alpha, plan.delta),
         "marginal": marginal_threshold(ordered, plan.alpha),
     }
     threshold = thresholds[plan.kind]
-    checks: dict[Precision, PrecisionCheck] = {}
-    if plan.check_precision:
-        others, _ = _score(bundle, folder, plan, plan.check_precision, progress)
-        checks[plan.check_precision] = _compare(scores, others, threshold.value)
+
+    def agreement(**change: Any) -> Agreement:
+        others, _ = _score(bundle, folder, replace(plan, **change), progress)
+        return _compare(scores, others, threshold.value)
+
+    other, decoder = plan.check_precision, device_for(bundle, plan.device).type
     temperature = _temperature(folder, terms)
     calibration = Calibration(
         scorer=plan.scorer,
@@ -77,7 +82,8 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
             scores < threshold.value, terms.predicted.numpy(), len(bundle.manifest.classes), plan.delta
         ),
         precision=plan.precision,
-        precision_checks=checks,
+        precision_checks={other: agreement(precision=other)} if other else {},
+        decoding_checks={decoder: agreement(decoding="device")} if plan.check_decoding else {},
     )
     manifest = bundle.manifest.model_copy(update={"calibration": calibration})
     state = {**bundle.state, CALIBRATION_SCORES: torch.from_numpy(np.sort(scores))}
@@ -85,12 +91,19 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
 
 
 def _score(
-    bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, precision: Precision, progress: Progress
+    bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progress: Progress
 ) -> tuple[NDArray[np.float32], ImageTerms]:
     scorer = plan.scorer
-    labelled = folder.labels is not None
-    names = {scorer.name, *COMPARED}
-    extractor = Extractor(bundle, names, scorer.parameters, plan.device, precision, plan.cache, labelled)
+    extractor = Extractor(
+        bundle,
+        {scorer.name, *COMPARED},
+        scorer.parameters,
+        plan.device,
+        plan.precision,
+        plan.cache,
+        keeps_logits=folder.labels is not None,
+        decoding=plan.decoding,
+    )
     terms = extractor.of_files(folder.paths, progress)
     scores = terms.scores(scorer.name, scorer.w, bundle.state)
     if not np.isfinite(scores).all():
@@ -105,8 +118,8 @@ def _temperature(folder: ImageFolder, terms: ImageTerms) -> Temperature | None:
     return fit_temperature(terms.logits.numpy(), folder.labels)
 
 
-def _compare(scores: NDArray[np.float32], others: NDArray[np.float32], threshold: float) -> PrecisionCheck:
-    return PrecisionCheck(
+def _compare(scores: NDArray[np.float32], others: NDArray[np.float32], threshold: float) -> Agreement:
+    return Agreement(
         largest_difference=float(np.abs(scores - others).max()),
         changed_decisions=float(((scores >= threshold) != (others >= threshold)).mean()),
     )

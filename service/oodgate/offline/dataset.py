@@ -7,10 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from oodgate.errors import CalibrationError, InvalidImage, TooManyPixels
-from oodgate.gate import Pixels, stack
-from oodgate.images.decode import decode
-from oodgate.images.preprocess import Preprocessing, preprocess
+from oodgate.errors import CalibrationError, RequestError
+from oodgate.images.opening import FilePicture
+from oodgate.pixels import Opener, Pixels, Ready, stack
 from oodgate.settings import IMAGE_TYPES
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -48,19 +47,23 @@ def list_images(folder: Path, classes: Sequence[str] = ()) -> ImageFolder:
     return ImageFolder(paths, None)
 
 
-def read_image(path: Path, preprocessing: Preprocessing) -> Pixels:
-    """Decode and preprocess one file as the service does; raises CalibrationError naming the file."""
-    try:
-        return preprocess(decode(path.read_bytes(), MAX_PIXELS, tuple(IMAGE_TYPES)), preprocessing)
-    except (InvalidImage, TooManyPixels) as error:
-        raise CalibrationError(f"{path}: {error}; remove or replace the file") from error
+def read_images(paths: Sequence[Path], opener: Opener) -> list[Pixels]:
+    """Open files as the service does; raises CalibrationError naming the one that cannot be opened."""
+    opened = opener.open([FilePicture(path.read_bytes(), MAX_PIXELS, tuple(IMAGE_TYPES)) for path in paths])
+    return [_pixels_of(path, one) for path, one in zip(paths, opened, strict=True)]
 
 
-def read_batches(paths: Sequence[Path], preprocessing: Preprocessing, size: int) -> Iterator[Tensor]:
+def _pixels_of(path: Path, opened: Ready | RequestError) -> Pixels:
+    if isinstance(opened, RequestError):
+        raise CalibrationError(f"{path}: {opened}; remove or replace the file") from opened
+    return opened.pixels
+
+
+def read_batches(paths: Sequence[Path], opener: Opener, size: int) -> Iterator[Tensor]:
     """uint8 pixels (n, H, W, 3) of consecutive files, n at most `size`; the next batch is read while one is used."""
 
     def read(batch: Sequence[Path]) -> Tensor:
-        return stack([read_image(path, preprocessing) for path in batch])
+        return stack(read_images(batch, opener))
 
     batches = [paths[start : start + size] for start in range(0, len(paths), size)]
     with ThreadPoolExecutor(1, thread_name_prefix="oodgate-read") as reader:

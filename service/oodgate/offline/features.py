@@ -14,8 +14,9 @@ from oodgate.bundle import Bundle
 from oodgate.model import Model
 from oodgate.offline.cache import Cache, chunks_of, digest_of, key_of
 from oodgate.offline.dataset import read_batches
+from oodgate.pixels import opener_of
 from oodgate.scores.registry import Parameters, State, clamped_terms, combine_terms, compute_terms, needs_of, terms_of
-from oodgate.settings import Device, Precision
+from oodgate.settings import Decoding, Device, Precision
 
 BATCH = 50
 
@@ -57,10 +58,15 @@ class Extractor:
         precision: Precision = "float32",
         cache: Path | None = None,
         keeps_logits: bool = False,
+        decoding: Decoding = "host",
     ) -> None:
-        """`scorers` say which terms are kept; the bundle's state has to hold what they need."""
+        """`scorers` say which terms are kept; the bundle's state has to hold what they need.
+
+        Raises SetupError where the device cannot decode and has to.
+        """
         self.model = Model(bundle, device, precision)
-        self.preprocessing = bundle.manifest.preprocessing
+        preprocessing = bundle.manifest.preprocessing
+        self._opener = opener_of(preprocessing, decoding, self.model.device)
         self._methods = sorted({name for scorer in scorers for name in terms_of(scorer)})
         self._parameters = parameters
         self._state = {name: tensor.to(self.model.device) for name, tensor in bundle.state.items()}
@@ -69,8 +75,9 @@ class Extractor:
             bundle.network_hash,
             {name: bundle.state[name] for name in needs_of(self._methods) & bundle.state.keys()},
         )
-        made_by = (network, digest_of(read), self.preprocessing, self._methods, parameters, precision, keeps_logits)
-        self._cache = Cache(cache, repr(made_by))
+        made_by = (network, digest_of(read), preprocessing, self._methods, parameters, precision, keeps_logits)
+        decoded_by = () if decoding == "host" else (self.model.device.type,)
+        self._cache = Cache(cache, repr(made_by + decoded_by))
 
     def of_files(self, paths: Sequence[Path], progress: Progress) -> ImageTerms:
         """The terms of image files, in order."""
@@ -82,7 +89,7 @@ class Extractor:
         return self._remembered(key, torch.from_numpy(images).split(BATCH), len(images), progress)
 
     def _of_chunk(self, paths: Sequence[Path], progress: Progress) -> ImageTerms:
-        return self._remembered(key_of(paths), read_batches(paths, self.preprocessing, BATCH), len(paths), progress)
+        return self._remembered(key_of(paths), read_batches(paths, self._opener, BATCH), len(paths), progress)
 
     def _remembered(self, key: str, batches: Iterable[Tensor], count: int, progress: Progress) -> ImageTerms:
         stored = self._cache.find(key)

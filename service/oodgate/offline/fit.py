@@ -8,6 +8,7 @@ from torch import Tensor
 
 from oodgate.bundle import Bundle, Manifest
 from oodgate.errors import CalibrationError
+from oodgate.images.opening import HostOpener
 from oodgate.model import Model
 from oodgate.offline.cache import Cache, chunks_of, key_of
 from oodgate.offline.dataset import ImageFolder, read_batches
@@ -65,7 +66,7 @@ def collect_statistics(
 
 def _features_of(bundle: Bundle, model: Model, paths: Sequence[Path], progress: Progress) -> dict[str, Tensor]:
     features, predicted = [], []
-    for pixels in read_batches(paths, bundle.manifest.preprocessing, BATCH):
+    for pixels in read_batches(paths, HostOpener(bundle.manifest.preprocessing), BATCH):
         forward = model.run(pixels)
         features.append(forward.features.cpu().clone())
         predicted.append(forward.logits.argmax(1).cpu().clone())

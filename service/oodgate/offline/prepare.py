@@ -10,6 +10,7 @@ import torch
 
 from oodgate.bundle import Bundle, Scorer
 from oodgate.errors import CalibrationError
+from oodgate.images.opening import HostOpener
 from oodgate.model import Model
 from oodgate.offline.choice import BASELINE, Choice, choose, choose_w
 from oodgate.offline.dataset import ImageFolder, read_batches
@@ -107,7 +108,7 @@ def _fit(bundle: Bundle, images: ImageFolder, plan: ScorerPlan, bars: Bars) -> B
 def _gather(bundle: Bundle, images: ImageFolder, plan: ScorerPlan, bars: Bars) -> Evidence:
     rows = np.random.default_rng(plan.seed).permutation(len(images))[: plan.search_images]
     chosen = images.take(np.sort(rows).tolist())
-    pixels = torch.cat(list(read_batches(chosen.paths, bundle.manifest.preprocessing, BATCH))).numpy()
+    pixels = torch.cat(list(read_batches(chosen.paths, HostOpener(bundle.manifest.preprocessing), BATCH))).numpy()
     scorers = {*plan.scorers, BASELINE, "nap"}
     extractor = Extractor(bundle, scorers, plan.parameters, plan.device, plan.precision, plan.cache)
     with bars("search", count_evidence(len(pixels)) if plan.chooses else len(pixels)) as progress:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from oodgate.bundle import Bundle
 from oodgate.conformal import p_values
 from oodgate.gate import CALIBRATION_SCORES
+from oodgate.images.opening import HostOpener
 from oodgate.model import Model
 from oodgate.offline.choice import GRID
 from oodgate.offline.dataset import ImageFolder, read_batches
@@ -64,7 +65,9 @@ def _group(bundle: Bundle, name: str, evaluation: Evaluation) -> ReportSet:
 
 def _channels(bundle: Bundle, model: Model, images: ImageFolder) -> NDArray[np.float64]:
     """Mean and maximum (M, 2) of the active channels of a few images."""
-    pixels = torch.cat(list(read_batches(images.paths[:_CHANNEL_IMAGES], bundle.manifest.preprocessing, BATCH)))
+    pixels = torch.cat(
+        list(read_batches(images.paths[:_CHANNEL_IMAGES], HostOpener(bundle.manifest.preprocessing), BATCH))
+    )
     forward = model.run(pixels)
     pairs = torch.stack([forward.features.flatten(), forward.activation.amax((2, 3)).flatten()], 1).double().cpu()
     active = pairs[pairs[:, 0] > _LEAST_MEAN]

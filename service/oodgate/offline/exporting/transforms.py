@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 from torch import nn
-from torchvision.models import get_model_weights  # type: ignore[import-untyped]
-from torchvision.transforms._presets import ImageClassification  # type: ignore[import-untyped]
+from torchvision.models import get_model_weights
+from torchvision.transforms._presets import ImageClassification
 
 from oodgate.errors import ExportError
 from oodgate.images.preprocess import Preprocessing
