@@ -8,7 +8,7 @@ from conftest import tiny_bundle
 from oodgate.acceleration import How
 from oodgate.model import Model
 from oodgate.rates import Way
-from oodgate.tuning import Tuning, available_cores, chosen, largest_good, measure, most_workers, tuned
+from oodgate.tuning import Tuning, available_cores, chosen, measure, most_workers, smallest_good, tuned
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +17,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.mark.parametrize(
-    ("rates", "size"),
-    [({1: 10.0}, 1), ({1: 10.0, 2: 9.4}, 2), ({1: 10.0, 2: 9.2}, 1), ({1: 5.0, 2: 9.0, 4: 10.0, 8: 9.5, 16: 8.0}, 8)],
+    ("rates", "workers", "size"),
+    [
+        ({1: 10.0}, 1, 1),
+        ({1: 10.0, 2: 10.2}, 2, 1),
+        ({1: 10.0, 2: 10.5}, 2, 2),
+        ({1: 5.0, 2: 9.0, 4: 9.8, 8: 10.0, 16: 8.0}, 1, 4),
+        ({1: 170.0, 2: 165.0, 4: 169.0, 8: 167.0, 16: 167.0}, 2, 4),  # a batch of one takes 12 ms, and one more
+        ({1: 2000.0, 2: 2000.0, 4: 2000.0, 8: 2000.0, 16: 2000.0}, 1, 16),
+        ({1: 2000.0, 2: 2000.0, 4: 2000.0, 8: 2000.0, 16: 2000.0}, 64, 1),
+    ],
 )
-def test_the_largest_batch_that_is_nearly_as_fast_is_taken(rates: dict[int, float], size: int) -> None:
-    assert largest_good(rates) == size
+def test_the_smallest_batch_that_is_nearly_as_fast_is_taken(rates: dict[int, float], workers: int, size: int) -> None:
+    assert smallest_good(rates, workers) == size
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,11 @@ from oodgate.rates import Way, Work, measure_rates
 from oodgate.settings import Acceleration
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-GOOD_ENOUGH = 0.93
-"""The largest batch with this share of the highest rate is taken: its images share what each batch costs elsewhere."""
+BATCH_COST_S = 0.001
+"""Of each batch elsewhere: threads wake, and locks go from hand to hand. Its images share it."""
+
+GOOD_ENOUGH = 0.97
+"""The smallest batch with this share of the highest rate is taken: its images wait for fewer others."""
 
 _CUDA_WORKERS = 3  # while one opens pictures, two overlap copies and forwards on their streams
 _WORKERS_PAY = 0.85
@@ -125,7 +128,13 @@ def chosen(rates: dict[Way, dict[int, float]]) -> Tuning:
     few = preferred(many, {way: ones[way] for way in (many, preferred(first, ones))})
     faster = [size for size, rate in rates[many].items() if rate >= rates[few][size]]
     return Tuning(
-        many.workers, largest_good(rates[many]), many.how, few.how, few.how, min(faster, default=1), rates[many]
+        many.workers,
+        smallest_good(rates[many], many.workers),
+        many.how,
+        few.how,
+        few.how,
+        min(faster, default=1),
+        rates[many],
     )
 
 
@@ -142,9 +151,10 @@ def _with_lone_forward(model: Model, work: Work, crop: tuple[int, int], tuning: 
     return replace(tuning, lone=preferred(ways[0], {way: found[1] for way, found in rates.items()}).how)
 
 
-def largest_good(rates: dict[int, float]) -> int:
-    """The largest size with a rate close to the highest."""
-    return max(size for size, rate in rates.items() if rate >= GOOD_ENOUGH * max(rates.values()))
+def smallest_good(rates: dict[int, float], workers: int) -> int:
+    """The smallest size with a rate close to the highest, if every batch of a worker takes a little longer."""
+    served = {size: size / (workers * size / rate + BATCH_COST_S) for size, rate in rates.items()}
+    return min(size for size, rate in served.items() if rate >= GOOD_ENOUGH * max(served.values()))
 
 
 def most_workers(rates: dict[int, float]) -> int:
