@@ -26,6 +26,7 @@ from PIL import Image
 
 from conftest import encoded, random_picture, running_server
 from contract import connect
+from drill import broken, conclude
 from oodgate.bundle import load_bundle
 from oodgate.gate import Gate, Verdict
 from versions import install, tiny_version
@@ -184,16 +185,14 @@ def main() -> int:
             figures = Drill(server.url, work / "tiny", versions).run(options.requests, options.reloads, options.clients)
             seconds, after = perf_counter() - start, resident_mib(server.process.pid)
     cuts = quantiles(figures.latencies_ms, n=1000)
-    print(
+    return conclude(
         f"{figures.requests} requests in {seconds:.1f} s during {len(figures.loads_ms)} reloads: "
         f"{len(figures.faults)} lost or mixed; by version {dict(sorted(figures.answered.items()))}; "
         f"latency p50 {cuts[499]:.1f}, p99 {cuts[989]:.1f}, most {max(figures.latencies_ms):.1f} ms; "
         f"reload p50 {sorted(figures.loads_ms)[len(figures.loads_ms) // 2]:.0f}, most {max(figures.loads_ms):.0f} ms; "
-        f"resident {before:.0f} -> {after:.0f} MiB"
+        f"resident {before:.0f} -> {after:.0f} MiB",
+        [*figures.faults, *broken((figures.requests < options.requests, "not all requests were sent"))],
     )
-    for fault in figures.faults[:10]:
-        print(fault, file=sys.stderr)
-    return 1 if figures.faults or figures.requests < options.requests else 0
 
 
 if __name__ == "__main__":
