@@ -26,7 +26,7 @@ class BatchLimits:
 
     max_batch: int = 16
     max_wait_s: float = 0.0  # how long an idle worker waits for a batch to fill
-    max_queue: int = 256
+    max_queue: int = 512
     workers: int = 1
 
 

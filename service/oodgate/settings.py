@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     max_wait_ms: float = Field(
         0.0, ge=0, le=10_000, description="How long an idle worker waits for a batch to fill; 0 never makes it wait."
     )
-    max_queue: int = Field(256, ge=1, le=1_000_000, description="Most images waiting; one more is answered 429.")
+    max_queue: int = Field(512, ge=1, le=1_000_000, description="Most images waiting; one more is answered 429.")
     deadline_ms: float = Field(10_000, gt=0, le=600_000, description="Time for one image, then 504.")
     body_timeout_ms: float = Field(
         20_000, gt=0, le=600_000, description="Time for a client to send its body, then 408."

@@ -157,7 +157,7 @@ def test_gauges_tell_the_state_of_the_service(samples: Samples, bundle: Bundle) 
     assert value(samples, "ood_threshold") == pytest.approx(bundle.calibration.threshold)
     assert value(samples, "worker_up") == 1
     assert value(samples, "queue_depth") == 0
-    assert value(samples, "queue_limit") == 256
+    assert value(samples, "queue_limit") == 512
     assert value(samples, "ood_alpha") == bundle.calibration.guarantee.alpha
     assert value(samples, "in_flight") == 1  # the scrape
     described = {"scorer": "nap-energy", "device": "cpu", "precision": "float32"}

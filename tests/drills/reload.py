@@ -26,7 +26,7 @@ from PIL import Image
 
 from conftest import encoded, random_picture, running_server
 from contract import connect
-from drill import broken, conclude
+from drills.drill import broken, conclude
 from oodgate.bundle import load_bundle
 from oodgate.gate import Gate, Verdict
 from versions import install, tiny_version

@@ -106,7 +106,9 @@ class Beside:
     times: float
 
     def __str__(self) -> str:
-        return f"{self.old_ms:.0f} ms beside {self.fresh_ms:.0f} ms of a fresh service, in a turn {self.times:.2f} times"
+        return (
+            f"{self.old_ms:.0f} ms beside {self.fresh_ms:.0f} ms of a fresh service, in a turn {self.times:.2f} times"
+        )
 
 
 def beside_a_fresh(old: Target, bundle: Path, rate: float, seconds: float) -> Beside:
