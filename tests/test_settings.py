@@ -31,6 +31,7 @@ def test_every_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.
     others = {
         "device": "cpu",
         "acceleration": "openvino",
+        "decoding": "device",
         "precision": "float16",
         "log_format": "json",
         "log_level": "error",

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oodgate.acceleration import convolve_faster
+from oodgate.acceleration import Original, convolve_faster
 from oodgate.engines import load_network, save_network, torchscript_is_wanted
 from oodgate.images.preprocess import Preprocessing
+from oodgate.normalise import Normalise
 from oodgate.winograd import rewrite
 
 TOLERANCE = 2e-5  # of the largest number
@@ -134,4 +135,5 @@ def test_what_it_does_not_fit_is_left_as_it_is(layer: nn.Conv2d) -> None:
 
 def test_a_network_that_it_suits_nowhere_gets_no_copies() -> None:
     preprocessing = Preprocessing(resize=8, crop=(8, 8), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    assert convolve_faster(frozen(nn.Conv2d(3, 32, 3, padding=1)), preprocessing) is None
+    normalise = Normalise(preprocessing, torch.device("cpu"), torch.float32)
+    assert convolve_faster(Original(frozen(nn.Conv2d(3, 32, 3, padding=1)), preprocessing, normalise)) is None
