@@ -10,7 +10,7 @@ trap 'rm -r "$folder"' EXIT
 audit=(pip-audit --strict --disable-pip --no-deps --progress-spinner off "$@")
 # A package that is locked in two versions, for two versions of Python, needs two lists.
 {
-    sed -n 's/^ARG TORCH_VERSION=/torch==/p' Dockerfile
+    sed -nE 's/^ARG (TORCH|TORCHVISION)_VERSION=/\L\1==/p' Dockerfile
     grep --no-filename --only-matching --extended-regexp '^[[:alnum:]._-]+==[^ ;]+' ./*requirements.txt
 } | sort --unique | awk -F == -v folder="$folder" '{ print >(folder "/" ++seen[$1] ".txt") }'
 

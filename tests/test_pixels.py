@@ -1,9 +1,12 @@
 """Preprocessed images become a batch, on the host or where one of them is."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+from oodgate.errors import SetupError
 from oodgate.images.on_device import DeviceOpener
 from oodgate.images.opening import HostOpener
 from oodgate.images.preprocess import Preprocessing
@@ -35,3 +38,13 @@ def test_pictures_are_opened_where_the_operator_says() -> None:
     cpu = torch.device("cpu")
     assert isinstance(opener_of(PREPROCESSING, "host", cpu), HostOpener)
     assert isinstance(opener_of(PREPROCESSING, "device", cpu), DeviceOpener)
+
+
+def test_decoding_on_the_device_without_torchvision_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "oodgate.images.on_device")
+    monkeypatch.setitem(sys.modules, "torchvision.io", None)
+    with pytest.raises(SetupError, match="needs torchvision; run `pip install torchvision`, or decode on the host"):
+        opener_of(PREPROCESSING, "device", torch.device("cpu"))
+    assert isinstance(opener_of(PREPROCESSING, "host", torch.device("cpu")), HostOpener)

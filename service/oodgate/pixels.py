@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from oodgate.errors import RequestError
+from oodgate.errors import RequestError, SetupError
 from oodgate.images.opening import HostOpener, OpenPicture
 from oodgate.images.preprocess import Preprocessing
 from oodgate.settings import Decoding
@@ -42,8 +42,12 @@ def opener_of(
     host = HostOpener(preprocessing, helpers)
     if decoding == "host":
         return host
-    from oodgate.images.on_device import DeviceDecoder, DeviceOpener  # brings torchvision along
-
+    try:
+        from oodgate.images.on_device import DeviceDecoder, DeviceOpener
+    except ModuleNotFoundError as error:  # nothing else that serves needs torchvision
+        raise SetupError(
+            "decoding on the device needs torchvision; run `pip install torchvision`, or decode on the host"
+        ) from error
     return DeviceOpener(DeviceDecoder(preprocessing, device), host)
 
 
