@@ -62,7 +62,7 @@ def test_every_locked_version_and_torch_are_looked_up() -> None:
     files = [*(ROOT / "docker").glob("*requirements.txt")]
     lines = [line.split()[0] for file in files for line in file.read_text().splitlines() if "==" in line]
     locked = {tuple(line.split(";")[0].split("==")) for line in lines if line[0].isalpha()}
-    assert {name for name, _ in asked - locked} == {"torch"}
+    assert {name for name, _ in asked - locked} == {"torch", "torchvision"}
     assert locked <= asked
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == f"no known advisory for the {len(asked)} packages of the image\n"
