@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from oodgate.api import loading, repository, server
 from oodgate.api.judging import Picture
@@ -21,7 +20,7 @@ from oodgate.bench.served import Row, serving
 from oodgate.bundle import Bundle
 from oodgate.errors import InferenceFailed
 from oodgate.gate import Gate, Verdict
-from oodgate.images.preprocess import Preprocessing
+from oodgate.images.opening import Opened
 from oodgate.pixels import Pixels
 from oodgate.settings import Device, Precision, Settings
 
@@ -31,7 +30,7 @@ SHARE = 0.7
 BODY_BYTES = 95_000
 STEPS = 2
 
-_PIXEL = Image.new("RGB", (1, 1))
+_OPENED = Opened(np.zeros((1, 1, 3), dtype=np.uint8), decode_ms=0.0)
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,13 @@ def measure_overhead(settings: Settings, duration_s: float, progress: Progress) 
 
 
 class IdleGate(Gate):
-    """Gives every image the verdict on a black one, and wants pictures of one pixel."""
+    """Gives every image the verdict on a black one."""
 
     def __init__(self, bundle: Bundle, device: Device = "auto", precision: Precision = "float32") -> None:
         self._verdict_on_black: Verdict | InferenceFailed | None = None
         super().__init__(bundle, device, precision)
         height, width = self.manifest.preprocessing.crop
         (self._verdict_on_black,) = super().judge([np.zeros((height, width, 3), dtype=np.uint8)])
-        nothing = Preprocessing(resize=1, crop=(1, 1), mean=(0, 0, 0), std=(1, 1, 1))
-        self.manifest = self.manifest.model_copy(update={"preprocessing": nothing})
 
     def judge(self, images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
         """The same for all."""
@@ -78,8 +75,8 @@ class IdlePredictor(Predictor):
     """Opens no picture."""
 
     def submit(self, picture: Picture, *rest: Any, **named: Any) -> None:
-        """A single pixel in the place of the picture."""
-        super().submit(lambda: _PIXEL, *rest, **named)
+        """What is open already in the place of the picture."""
+        super().submit(_OPENED, *rest, **named)
 
 
 def put(module: ModuleType, name: str, replacement: type) -> None:
