@@ -66,6 +66,10 @@ def test_every_promised_metric_is_there(samples: Samples) -> None:
     assert {f"oodgate_{name}" for name in (*plain, *parts)} <= names
 
 
+def test_no_counter_has_a_second_series_that_says_when_it_was_made(samples: Samples) -> None:
+    assert [name for name, _ in samples if name.endswith("_created")] == []
+
+
 def test_requests_are_counted_by_route_method_and_status(samples: Samples) -> None:
     counted = {
         (labels["route"], labels["method"], labels["status"]): count
