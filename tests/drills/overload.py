@@ -2,6 +2,7 @@
 
     python tests/drills/overload.py                        # a network that mostly waits leaves the cores to the load
     python tests/drills/overload.py --sleep-ms 0           # one that needs every core, as do load and refusals
+    python tests/drills/overload.py --sleep-ms 0 --apart   # the same, with load that comes from cores of its own
     python tests/drills/overload.py --sleep-ms 0 --bundle B --files 'photos/*.jpg'
 
 The peak is that of a closed loop; the overload is a Poisson process. Exit status 1 where fewer than 90 % of the peak
@@ -9,8 +10,10 @@ are answered within the clients' patience, more than 1 % of the accepted are lat
 """
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,17 @@ MOST_LATE_SHARE = 0.01
 _CLIENTS = (8, 16, 32)
 _CONNECTIONS = 2048
 _MOST_LATE_S = 0.1
+
+
+@contextmanager
+def cores_of(half: int) -> Iterator[None]:
+    """This process, and those that it starts, on one half of the cores."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[half::2])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def peak(target: Target, seconds: float) -> float:
@@ -93,11 +107,15 @@ def main() -> int:
     parser.add_argument(
         "--sleep-ms", type=float, default=50, help="what every forward waits; on one worker, 8 at a time"
     )
+    parser.add_argument("--apart", action="store_true", help="the service and the load have half of the cores each")
     options = parser.parse_args()
     settings: dict[str, object] = {"max_batch": 8, "workers": 1, "threads": 1} if options.sleep_ms else {}
     command = (str(FOLDER / "sleeping.py"),) if options.sleep_ms else ("-m", "oodgate.cli")
     variables = {"DRILL_SLEEP_MS": str(options.sleep_ms)}
-    with service(options.bundle, command, variables, **settings) as running:
+    with ExitStack() as stack:
+        with cores_of(0) if options.apart else nullcontext():
+            running = stack.enter_context(service(options.bundle, command, variables, **settings))
+        stack.enter_context(cores_of(1) if options.apart else nullcontext())
         best = peak(Target(running.port, singles(options.bundle, options.files)), options.seconds)
         hurried = singles(options.bundle, options.files, {"X-Request-Timeout-Ms": f"{options.patience:g}"})
         loads, memory = flood(running, Target(running.port, hurried), options.times * best, options.seconds)
