@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     body_timeout_ms: float = Field(
         20_000, gt=0, le=600_000, description="Time for a client to send its body, then 408."
     )
+    keep_alive_ms: float = Field(
+        75_000, gt=0, le=3_600_000, description="Time for which a connection without a request stays open."
+    )
     hang_timeout_ms: float = Field(
         60_000, gt=0, le=3_600_000, description="Time for one batch; after that the service answers 503 and exits."
     )

@@ -54,6 +54,23 @@ def test_a_patience_that_is_no_time_is_refused(client: httpx.Client, patience: s
     assert "X-Request-Timeout-Ms" in read_problem(ask(client, PNG, patience), 422, "invalid_parameter").detail
 
 
+@pytest.mark.parametrize("fronts", [0, 1])
+def test_a_connection_stays_open_between_requests_for_as_long_as_it_is_told(
+    start_server: StartServer, bundle_folder: Path, fronts: int
+) -> None:
+    server = start_server(bundle_folder, keep_alive_ms=400, fronts=fronts)
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: {len(PNG)}\r\n\r\n"
+    address = urlsplit(server.url)
+    with socket.create_connection((str(address.hostname), int(address.port or 80)), timeout=10) as connection:
+        for _ in range(2):
+            connection.sendall(head.encode() + PNG)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        answered = monotonic()
+        while connection.recv(65536):  # what is left of the answer, then the end
+            pass
+        assert monotonic() - answered > 0.2
+
+
 def test_a_body_that_does_not_come_in_time_is_refused(client: httpx.Client) -> None:
     address = urlsplit(str(client.base_url))
     with socket.create_connection((str(address.hostname), int(address.port or 80))) as slow:

@@ -58,6 +58,7 @@ def server_config(app: ASGIApp, protocol: Any, settings: Settings) -> uvicorn.Co
         forwarded_allow_ips=settings.proxies,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
+        timeout_keep_alive=settings.keep_alive_ms / 1000,  # type: ignore[arg-type]  # parts of a second are taken too
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_ms / 1000)),
     )
 
