@@ -3,6 +3,8 @@
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic
 from urllib.parse import urlsplit
@@ -59,15 +61,16 @@ def test_a_connection_stays_open_between_requests_for_as_long_as_it_is_told(
     start_server: StartServer, bundle_folder: Path, fronts: int
 ) -> None:
     server = start_server(bundle_folder, keep_alive_ms=400, fronts=fronts)
-    head = f"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: {len(PNG)}\r\n\r\n"
-    address = urlsplit(server.url)
-    with socket.create_connection((str(address.hostname), int(address.port or 80)), timeout=10) as connection:
+    with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=10)) as connection:
+        connection.connect()
+        kept = connection.sock
         for _ in range(2):
-            connection.sendall(head.encode() + PNG)
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            connection.request("POST", "/v1/predict", PNG, {"Content-Type": "image/png"})
+            response = connection.getresponse()
+            assert (response.status, connection.sock) == (200, kept)
+            response.read()
         answered = monotonic()
-        while connection.recv(65536):  # what is left of the answer, then the end
-            pass
+        assert kept.recv(1) == b""
         assert monotonic() - answered > 0.2
 
 
