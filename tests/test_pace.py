@@ -20,7 +20,7 @@ def test_batches_that_differ_are_given_longer() -> None:
         even.learn(1, 1.0)
         uneven.learn(1, 0.5 + number % 2)
     assert even.answer_s(0) == pytest.approx(2.0)
-    assert uneven.answer_s(0) == pytest.approx(2 * (1.0 + 3 * 0.5), rel=0.2)
+    assert uneven.answer_s(0) == pytest.approx(2 * (1.0 + 4 * 0.5), rel=0.2)
 
 
 def test_the_pace_follows_the_newest_batches() -> None:

@@ -1,9 +1,8 @@
 """How long images will wait, judged by how long batches took."""
 
 _WEIGHT = 0.2  # of the newest
-_DEVIATIONS = (
-    3.0  # above the mean: what is refused in vain costs little, what is answered too late was done for nothing
-)
+# Above the mean, TCP's number: what is refused in vain costs little, what is answered too late was done for nothing.
+_DEVIATIONS = 4.0
 
 
 class Typical:

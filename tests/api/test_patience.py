@@ -93,8 +93,11 @@ def test_a_forward_that_hangs_is_noticed_and_ends_the_service(
     server = start_server(bundle=bundle, max_batch=1, hang_timeout_ms=1000, drain_delay_ms=0, deadline_ms=600_000)
     with connect(server.url) as client, ThreadPoolExecutor() as threads:
         read_prediction(predict(client, PNG))
-        waiting = [threads.submit(predict, client, data) for data in (plain("white"), PNG)]
-        for answer in waiting:
+        before = metric(client, "batch_size_count")
+        hanging = threads.submit(predict, client, plain("white"))
+        eventually(lambda: metric(client, "batch_size_count") > before)  # else the next may be answered before it
+        behind = threads.submit(predict, client, PNG)
+        for answer in (hanging, behind):
             read_problem(answer.result(), 503, "not_ready")
     assert server.process.wait(60) == 1
     log = server.log_file.read_text()
