@@ -10,12 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from catalogue import PEERS
-from jobs import JOBS, Job
+from jobs import JOBS, Job, Where
 from rich.console import Console
 from summary import OWN, Comparison, save, table
 from trial import Row, Trial, interpreter, run_trial
 
 from oodgate.bench.command import parse_clients
+from oodgate.engines import DTYPES
 from oodgate.errors import SetupError
 
 ATTEMPTS = 3
@@ -27,8 +28,12 @@ def parse() -> Namespace:
     """The options."""
     parser = ArgumentParser(description=__doc__.splitlines()[0], formatter_class=ArgumentDefaultsHelpFormatter)
     parser.add_argument("--peers", type=_names(PEERS), default=list(PEERS), help="servers, separated by commas")
-    parser.add_argument("--jobs", type=_names(JOBS), default=list(JOBS), help="jobs, separated by commas")
+    parser.add_argument(
+        "--jobs", type=_names(JOBS), default=["photograph", "thumbnail"], help="jobs, separated by commas"
+    )
     parser.add_argument("--clients", default="1,8,32,64", help="numbers, separated by commas")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where the networks run")
+    parser.add_argument("--precision", choices=list(DTYPES), default="float32", help="number format of the networks")
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many")
     parser.add_argument("--duration", type=float, default=5.0, help="seconds of each load")
     parser.add_argument("--env", type=Path, default=Path("benchmarks/environments"), help="made by make_env.sh")
@@ -102,7 +107,8 @@ def main() -> None:
 def run(options: Namespace) -> None:
     """Do all jobs and write the results."""
     with TemporaryDirectory() as folder:
-        comparisons = [compare(JOBS[name](Path(folder)), options) for name in options.jobs]
+        where = Where(options.device, options.precision)
+        comparisons = [compare(JOBS[name](Path(folder), where), options) for name in options.jobs]
     save(comparisons, options.out)
     for comparison in comparisons:
         Console().print(table(comparison))

@@ -125,7 +125,7 @@ def _environment(name: str, job: Job, port: int, python: Path, folder: str) -> d
     if name in OWN:
         plain = {"workers": WORKERS, "threads": threads(), "max_batch": MAX_BATCH}
         given = plain if name == "oodgate-plain" else {}
-        return environment_of(Settings(bundle=job.bundle, **given), port)
+        return environment_of(Settings(bundle=job.bundle, **vars(job.where), **given), port)
     own = {"JOB": str(job.description), "PORT": str(port), "WORK": folder, "PYTHONPATH": str(SERVERS)}
     return {**os.environ, **own, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
 

@@ -24,7 +24,7 @@ def model(tmp_path: Path) -> Model:
 
 def test_every_way_is_measured_at_every_size(model: Model) -> None:
     ways = [Way(1, 1), Way(2, 1), Way(2, 1, "openvino"), Way(2, 1, "onednn")]
-    found = measure_rates(model, model.run, CROP, ways, (1, 2))
+    found = measure_rates(model, model.run, ways, (1, 2))
     assert list(found) == ways
     assert all(list(by_size) == [1, 2] and min(by_size.values()) > 0 for by_size in found.values())
 
@@ -32,7 +32,7 @@ def test_every_way_is_measured_at_every_size(model: Model) -> None:
 def test_a_way_that_cannot_be_taken_is_left_out(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "accelerate", lambda *way: False)
     assert team_for(model, model.run, Way(1, 1, "onednn")) is None
-    assert list(measure_rates(model, model.run, CROP, [Way(1, 1), Way(1, 1, "onednn")], (1,))) == [Way(1, 1)]
+    assert list(measure_rates(model, model.run, [Way(1, 1), Way(1, 1, "onednn")], (1,))) == [Way(1, 1)]
 
 
 class TimedTeam(Team):
@@ -43,8 +43,8 @@ class TimedTeam(Team):
 
     def seconds(self, pixels: torch.Tensor, count: int) -> float:
         size = len(pixels)
-        self.asked.append((self._way, size))
-        looks = self.looks[self._way][size]
+        self.asked.append((self.way, size))
+        looks = self.looks[self.way][size]
         return looks.pop(0) if len(looks) > 1 else looks[0]
 
 
@@ -55,7 +55,7 @@ def timed(model: Model, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[W
     def measure(looks: dict[Way, dict[int, list[float]]]) -> dict[Way, dict[int, float]]:
         TimedTeam.looks, TimedTeam.asked = looks, []
         sizes = tuple(next(iter(looks.values())))
-        return measure_rates(model, model.run, CROP, list(looks), sizes)
+        return measure_rates(model, model.run, list(looks), sizes)
 
     monkeypatch.setattr(rates, "Team", TimedTeam)
     monkeypatch.setattr(rates, "_LONGEST_FORWARD_S", 100)
@@ -85,7 +85,7 @@ def test_sizes_beyond_the_memory_are_left_out(model: Model) -> None:
         if len(pixels) > 2:
             raise MemoryError
 
-    assert list(measure_rates(model, work, CROP, [Way(1, 1)], (1, 2, 4, 8))[Way(1, 1)]) == [1, 2]
+    assert list(measure_rates(model, work, [Way(1, 1)], (1, 2, 4, 8))[Way(1, 1)]) == [1, 2]
 
 
 def test_a_size_beyond_the_memory_of_one_way_is_left_out_of_all(timed: Timed) -> None:
@@ -105,7 +105,7 @@ def test_want_of_memory_for_a_single_image_is_said(model: Model) -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        measure_rates(model, work, CROP, [Way(1, 1)], (1, 2))
+        measure_rates(model, work, [Way(1, 1)], (1, 2))
 
 
 def test_a_network_that_fails_is_no_want_of_memory(model: Model) -> None:
@@ -113,7 +113,7 @@ def test_a_network_that_fails_is_no_want_of_memory(model: Model) -> None:
         raise RuntimeError("a fault of the network")
 
     with pytest.raises(RuntimeError, match="a fault of the network"):
-        measure_rates(model, work, CROP, [Way(1, 1)], (1, 2))
+        measure_rates(model, work, [Way(1, 1)], (1, 2))
 
 
 def test_every_thread_of_a_team_does_its_share(model: Model) -> None:

@@ -76,11 +76,11 @@ def test_a_batch_is_run_by_its_size_and_by_what_runs_beside_it() -> None:
 
 
 def remembered(model: Model, network: str, folder: Path) -> Tuning:
-    return tuned(model, model.run, (16, 16), network, folder, ("openvino",))
+    return tuned(model, model.run, network, folder, ("openvino",))
 
 
 def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> None:
-    found = measure(model, model.run, (16, 16), tuple(model.accelerations))
+    found = measure(model, model.run, tuple(model.accelerations))
     assert 1 <= found.workers * found.many.threads <= available_cores()
     assert found.lone.threads in (1, available_cores())
     assert found.max_batch in found.images_per_s
@@ -107,7 +107,7 @@ def test_a_damaged_memory_is_measured_anew(model: Model, tmp_path: Path, content
 
 def test_measuring_leaves_the_threads_of_the_caller_as_they_are(model: Model) -> None:
     before = torch.get_num_threads()
-    measure(model, model.run, (16, 16), tuple(model.accelerations))
+    measure(model, model.run, tuple(model.accelerations))
     assert torch.get_num_threads() == before
 
 

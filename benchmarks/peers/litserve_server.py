@@ -3,7 +3,7 @@
 import litserve
 import numpy as np
 from fastapi import UploadFile
-from job import MAX_BATCH, MAX_WAIT_MS, PORT, WORKERS, Network, decode
+from job import DEVICE, MAX_BATCH, MAX_WAIT_MS, PORT, WORKERS, Network, decode
 
 
 class Classifier(litserve.LitAPI):
@@ -28,5 +28,5 @@ class Classifier(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Classifier(max_batch_size=MAX_BATCH, batch_timeout=MAX_WAIT_MS / 1000)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=WORKERS)
+    server = litserve.LitServer(api, accelerator=DEVICE, devices=1, workers_per_device=WORKERS)
     server.run(host="127.0.0.1", port=PORT, generate_client_file=False, log_level="warning")

@@ -64,6 +64,7 @@ def bench(
         float | None, typer.Option(min=0.1, help="Also send so many requests a second that wait for nothing.")
     ] = None,
     overhead: Annotated[bool, typer.Option("--overhead", help="The server without decoding and network.")] = False,
+    gate: Annotated[bool, typer.Option("--gate", help="The gate without a server, against the bare forward.")] = False,
     growth: Annotated[bool, typer.Option("--growth", help="By clients, image size and limit of a batch.")] = False,
     scores: Annotated[bool, typer.Option("--scores", help="What every score costs beside the forward.")] = False,
     scoring: Annotated[bool, typer.Option("--scoring", help="The service beside one that only classifies.")] = False,
@@ -71,7 +72,7 @@ def bench(
     images: Annotated[int, typer.Option(min=1, help="Images in a batch of --scores.")] = 16,
     rounds: Annotated[
         int | None,
-        typer.Option(min=1, help="Turns of service and limit, or of --scores.", show_default="3, 30"),
+        typer.Option(min=1, help="Turns of service and limit, of --gate or of --scores.", show_default="3, 30"),
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the network runs. [env: OODGATE_DEVICE]")] = None,
     precision: Annotated[
@@ -83,7 +84,7 @@ def bench(
     from oodgate.bench.command import measurement, parse_clients
     from oodgate.bench.service import Plan
 
-    asked = {"overhead": overhead, "growth": growth, "scores": scores, "scoring": scoring}
+    asked = {"overhead": overhead, "gate": gate, "growth": growth, "scores": scores, "scoring": scoring}
     kinds = [kind for kind, wanted in asked.items() if wanted] or ["service"]
     if len(kinds) > 1:
         raise typer.BadParameter("measure one thing at a time", param_hint=" / ".join(f"--{kind}" for kind in kinds))

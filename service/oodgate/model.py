@@ -90,6 +90,12 @@ class Model:
         use_threads(how.threads)
         self._own.in_use = self._own.copies[how] if how.accelerated else self._forward
 
+    def noise(self, images: int) -> Tensor:
+        """uint8 pixels (N, H, W, 3) of one random image; on the host, where a GPU can fetch them by itself."""
+        image = torch.randint(0, 256, (1, *self._preprocessing.crop, 3), dtype=torch.uint8)
+        pixels = image.repeat(images, 1, 1, 1)
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels
+
     def free_memory(self) -> None:
         """Give the device's memory back that torch keeps for later."""
         if self.device.type == "cuda":
@@ -107,7 +113,7 @@ class Model:
 
     def _check_copy(self, copy: Copy) -> None:
         """Raises ValueError where a copy does not answer as the network does."""
-        noise = torch.randint(0, 256, (2, *self._preprocessing.crop, 3), dtype=torch.uint8)
+        noise = self.noise(2)
         black, white = torch.zeros_like(noise[:1]), torch.full_like(noise[:1], 255)  # may divide by no variance
         pixels = torch.cat([noise, black, white])
         with torch.inference_mode():

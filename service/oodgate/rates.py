@@ -7,7 +7,6 @@ from threading import Barrier
 from time import perf_counter
 from typing import NamedTuple, Self
 
-import torch
 from torch import Tensor
 
 from oodgate.acceleration import How
@@ -42,21 +41,27 @@ class Way(NamedTuple):
 
 
 def measure_rates(
-    model: Model, work: Work, crop: tuple[int, int], ways: Sequence[Way], sizes: Sequence[int]
+    model: Model, work: Work, ways: Sequence[Way], sizes: Sequence[int], on_device: bool = False
 ) -> dict[Way, dict[int, float]]:
     """Images per second by size of a batch, up to where larger ones gain nothing.
 
-    `work` runs the model on pixels and does what else each batch costs. Ways that cannot be accelerated are left out.
+    `work` runs the model on pixels, of the host or `on_device` already, and does what else each batch costs. Ways that
+    cannot be accelerated are left out.
     Everything is looked at several times, as a machine may be slow for a moment, and the best of each counts; after the
     first time without what that has shown to be clearly slower.
     """
     rates: dict[Way, dict[int, float]] = {}
+
+    def pixels(images: int) -> Tensor:
+        noise = model.noise(images)
+        return noise.to(model.device) if on_device else noise
+
     with ExitStack() as running:
         teams = {way: running.enter_context(team) for way in ways if (team := team_for(model, work, way))}
         end = perf_counter() + _BUDGET_S * len(teams)
         for size in sizes:
             try:
-                longest_s = _look(teams, rates, torch.zeros(size, *crop, 3, dtype=torch.uint8))
+                longest_s = _look(teams, rates, pixels(size))
             except Exception as error:
                 if size == sizes[0] or not is_out_of_memory(error):
                     raise
@@ -68,7 +73,7 @@ def measure_rates(
         for size in _FURTHER_LOOKS * tuple(next(iter(rates.values()))):
             best = max(found[size] for found in rates.values())
             again = {way: team for way, team in teams.items() if rates[way][size] >= _PROMISING * best}
-            _look(again, rates, torch.zeros(size, *crop, 3, dtype=torch.uint8))
+            _look(again, rates, pixels(size))
     return rates
 
 
@@ -83,7 +88,7 @@ class Team:
 
     def __init__(self, model: Model, work: Work, way: Way) -> None:
         """After `Model.accelerate`, where the way is accelerated."""
-        self._model, self._work, self._way = model, work, way
+        self._model, self._work, self.way = model, work, way
         self._start = Barrier(way.workers)
         self._pool = ThreadPoolExecutor(way.workers, initializer=self._enter)
         self._all(lambda: None)  # every thread takes its copy before another team's are made
@@ -106,16 +111,21 @@ class Team:
         self._all(forwards)
         return (perf_counter() - start) / count
 
+    def images_per_s(self, pixels: Tensor, duration_s: float) -> float:
+        """Of all threads together, over so many seconds."""
+        count = max(1, round(duration_s / self.seconds(pixels, 1)))
+        return self.way.workers * len(pixels) / self.seconds(pixels, count)
+
     def _enter(self) -> None:
-        self._model.enter_worker([self._way.how])
-        self._model.adapt(self._way.how)
+        self._model.enter_worker([self.way.how])
+        self._model.adapt(self.way.how)
 
     def _all(self, work: Callable[[], None]) -> None:
         def together() -> None:
             self._start.wait(_LONGEST_WAIT_S)  # else a quick thread would do another's share
             work()
 
-        for done in [self._pool.submit(together) for _ in range(self._way.workers)]:
+        for done in [self._pool.submit(together) for _ in range(self.way.workers)]:
             done.result()
 
 

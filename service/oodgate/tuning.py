@@ -72,7 +72,6 @@ class Tuning:
 def tuned(
     model: Model,
     work: Work,
-    crop: tuple[int, int],
     network_hash: str,
     folder: Path | None,
     accelerations: Sequence[Acceleration],
@@ -81,7 +80,7 @@ def tuned(
     path = None if folder is None else folder / f"tuning-{_identity(model, network_hash, accelerations)}.json"
     if path and (known := _read(path)):
         return known
-    found = measure(model, work, crop, accelerations)
+    found = measure(model, work, accelerations)
     if path:
         _remember(path, found)
     return found
@@ -97,17 +96,17 @@ def _remember(path: Path, found: Tuning) -> None:
         log.warning("what was measured cannot be kept", path=str(path), reason=str(error))
 
 
-def measure(model: Model, work: Work, crop: tuple[int, int], accelerations: Sequence[Acceleration]) -> Tuning:
+def measure(model: Model, work: Work, accelerations: Sequence[Acceleration]) -> Tuning:
     """Time every arrangement of the work that the model's batches are; some seconds for a small network."""
     sizes = sizes_for(model.device)
     if model.device.type == "cuda":
-        return chosen(measure_rates(model, work, crop, ways_of(Way(_CUDA_WORKERS, 0), accelerations), sizes))
+        return chosen(measure_rates(model, work, ways_of(Way(_CUDA_WORKERS, 0), accelerations), sizes))
     cores = available_cores()
     ways = [Way(workers, cores // workers) for workers in (2**power for power in range(cores.bit_length()))]
-    rates = measure_rates(model, work, crop, ways, sizes[::2])
+    rates = measure_rates(model, work, ways, sizes[::2])
     workers = most_workers({way.workers: max(rates[way].values()) for way in ways})
     ways = ways_of(Way(workers, cores // workers), accelerations)
-    return _with_lone_forward(model, work, crop, chosen(measure_rates(model, work, crop, ways, sizes)))
+    return _with_lone_forward(model, work, chosen(measure_rates(model, work, ways, sizes)))
 
 
 def ways_of(plain: Way, accelerations: Sequence[Acceleration]) -> list[Way]:
@@ -144,10 +143,10 @@ def preferred(first: Way, rates: dict[Way, float]) -> Way:
     return best if rates[best] > _ACCELERATION_PAYS * rates[first] else first
 
 
-def _with_lone_forward(model: Model, work: Work, crop: tuple[int, int], tuning: Tuning) -> Tuning:
+def _with_lone_forward(model: Model, work: Work, tuning: Tuning) -> Tuning:
     """How one image runs fastest while nothing else does."""
     ways = [Way(1, *tuning.few), Way(1, 1), Way(1, available_cores())]
-    rates = measure_rates(model, work, crop, list(dict.fromkeys(ways)), [1])
+    rates = measure_rates(model, work, list(dict.fromkeys(ways)), [1])
     return replace(tuning, lone=preferred(ways[0], {way: found[1] for way, found in rates.items()}).how)
 
 

@@ -98,8 +98,7 @@ def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
     if settings.max_batch:
         return _as_told(gate, settings)
     wanted = tuple(gate.model.accelerations) if settings.acceleration == "auto" else (settings.acceleration,)
-    crop = bundle.manifest.preprocessing.crop
-    found = tuned(gate.model, gate.score, crop, bundle.network_hash, settings.state_dir, wanted)
+    found = tuned(gate.model, gate.score, bundle.network_hash, settings.state_dir, wanted)
     log.info(
         "measured",
         model=bundle.manifest.name,

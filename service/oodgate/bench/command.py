@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from oodgate.bench import tables
+from oodgate.bench.gate_alone import measure_gate
 from oodgate.bench.growth import STEPS as GROWTH_STEPS
 from oodgate.bench.growth import measure_growth, save_growth
 from oodgate.bench.limit import Progress
@@ -60,7 +61,12 @@ def measurement(kind: str, plan: Plan, images: int, rounds: int, folder: Path | 
         measured = measure_scoring(plan.settings, plan.files, plan.duration_s, progress)
         return measured.as_dict(), tables.tables_of_scoring(measured)
 
+    def gate(progress: Progress) -> Result:
+        alone = measure_gate(plan.settings, plan.duration_s, plan.rounds, progress)
+        return alone.as_dict(), tables.tables_of_gate(alone)
+
     return {
+        "gate": Measurement(plan.rounds, gate),
         "service": Measurement(plan.steps, service),
         "overhead": Measurement(OVERHEAD_STEPS, overhead),
         "growth": Measurement(GROWTH_STEPS, growth),

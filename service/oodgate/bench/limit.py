@@ -59,32 +59,35 @@ def combine(forward: float, decode: float, shared: bool) -> float:
 class Parts:
     """Decoding and the network of a bundle, run as fast as they can be, to be measured again and again."""
 
-    def __init__(self, decode: Work, team: Team, way: Way, pixels: Tensor, device: str) -> None:
+    def __init__(self, decode: Work, team: Team, pixels: Tensor, device: str) -> None:
         self._decode, self._team = decode, team
-        self._way, self._pixels, self._device = way, pixels, device
+        self._pixels, self._device = pixels, device
 
     def measure(self, duration_s: float) -> Limit:
         """Each part for so long, or once."""
         decode_per_s = images_per_s(self._decode, cores(), duration_s)
-        forwards = max(1, round(duration_s / self._team.seconds(self._pixels, 1)))
-        batch = len(self._pixels)
-        forward_per_s = self._way.workers * batch / self._team.seconds(self._pixels, forwards)
-        return Limit(self._device, cores(), decode_per_s, self._way, batch, forward_per_s)
+        forward_per_s = self._team.images_per_s(self._pixels, duration_s)
+        return Limit(self._device, cores(), decode_per_s, self._team.way, len(self._pixels), forward_per_s)
 
 
 @contextmanager
 def parts_of(bundle: Bundle, settings: Settings, files: Sequence[ImageFile]) -> Iterator[Parts]:
     """Find the fastest way to run the network; the service's own way from a file to its input is the only one."""
     model = Model(bundle, settings.device, settings.precision)
-    crop = bundle.manifest.preprocessing.crop
+    with forward_alone(model) as (team, pixels):
+        yield Parts(decoding(bundle, settings, files), team, pixels, model.device.type)
+
+
+@contextmanager
+def forward_alone(model: Model) -> Iterator[tuple[Team, Tensor]]:
+    """The network run in its fastest way, and the pixels of the best batch, on the device already."""
     ways = ways_of(model.device, ("none", *model.accelerations))
-    way, batch = fastest(measure_rates(model, model.run, crop, ways, sizes_for(model.device)))
-    pixels = torch.zeros(batch, *crop, 3, dtype=torch.uint8)
+    way, batch = fastest(measure_rates(model, model.run, ways, sizes_for(model.device), on_device=True))
     team = team_for(model, model.run, way)
     if team is None:
         raise RuntimeError(f"the network ran as {way} and does not any more")
     with team:
-        yield Parts(decoding(bundle, settings, files), team, way, pixels, model.device.type)
+        yield team, model.noise(batch).to(model.device)
 
 
 def ways_of(device: torch.device, hows: Sequence[Acceleration]) -> list[Way]:

@@ -1,10 +1,12 @@
 """Measurements -> what a terminal shows."""
 
 from collections.abc import Iterator, Sequence
+from statistics import median
 
 from rich.console import RenderableType
 from rich.table import Table
 
+from oodgate.bench.gate_alone import GateAlone
 from oodgate.bench.growth import Growth
 from oodgate.bench.limit import Limit
 from oodgate.bench.overhead import Overhead
@@ -12,6 +14,7 @@ from oodgate.bench.scores import Costs
 from oodgate.bench.scoring import Scoring
 from oodgate.bench.served import Row
 from oodgate.bench.service import Report
+from oodgate.rates import Way
 
 
 def tables_of_service(report: Report) -> Iterator[RenderableType]:
@@ -31,6 +34,16 @@ def tables_of_service(report: Report) -> Iterator[RenderableType]:
 def tables_of_overhead(overhead: Overhead) -> Iterator[RenderableType]:
     """The two loads of a service that does nothing."""
     yield loads(overhead.rows)
+
+
+def tables_of_gate(alone: GateAlone) -> Iterator[RenderableType]:
+    """The bare forward and the gate."""
+    table = numbers_table("alone", "how", "images/s", caption=f"in {alone.precision} on {alone.device}")
+    for name, part in (("forward", alone.forward), ("gate", alone.gate)):
+        table.add_row(name, _how(part.way, part.batch), _number(median(part.images_per_s), 1))
+    yield table
+    rounds = len(alone.gate.images_per_s)
+    yield f"the gate reaches {alone.ratio:.1%} of the forward: the median of {rounds} rounds"
 
 
 def tables_of_growth(growth: Growth) -> Iterator[RenderableType]:
@@ -90,12 +103,9 @@ def insides(rows: Sequence[Row]) -> Table:
 
 def limit(found: Limit) -> Table:
     """The parts alone."""
-    way = found.way
     table = numbers_table("alone", "how", "images/s", caption=f"limit on {found.device}")
     table.add_row("decode", f"{found.decode_threads} threads", _number(found.decode_per_s, 1))
-    threads = f" x {way.threads} threads" if way.threads else " at a time"
-    how = f"batch {found.batch}, {way.workers}{threads}{f', {way.acceleration}' if way.how.accelerated else ''}"
-    table.add_row("forward", how, _number(found.forward_per_s, 1))
+    table.add_row("forward", _how(found.way, found.batch), _number(found.forward_per_s, 1))
     table.add_row("both", "", _number(found.images_per_s, 1))
     return table
 
@@ -106,6 +116,11 @@ def numbers_table(first: str, *others: str, caption: str | None = None) -> Table
     for name in others:
         table.add_column(name, justify="right")
     return table
+
+
+def _how(way: Way, batch: int) -> str:
+    threads = f" x {way.threads} threads" if way.threads else " at a time"
+    return f"batch {batch}, {way.workers}{threads}{f', {way.acceleration}' if way.how.accelerated else ''}"
 
 
 def _load(row: Row) -> str:
