@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oodgate.cuda_graphs import SIZES, Answer, Recorded, record_on_gpu
+from oodgate.cuda_graphs import SIZES, Answer, GpuRecorder, Recorded
 
 CROP = (4, 4)
 CPU = torch.device("cpu")
@@ -78,9 +78,9 @@ def test_images_of_an_earlier_batch_do_not_show_in_a_smaller_one() -> None:
 def test_a_gpu_replays_its_graphs_on_the_stream_of_the_caller() -> None:
     device = torch.device("cuda")
     with torch.inference_mode():
-        recorded = Recorded(lambda shown: work(shown.to(device)), CROP, device, record_on_gpu)
+        recorded = Recorded(lambda shown: work(shown.to(device)), CROP, device, GpuRecorder())
         with torch.cuda.stream(torch.cuda.Stream()):
-            for images in (1, 3, 16, 17, 3):
+            for images in (1, 3, 16, 17, 3, 33, 1):
                 shown = pixels(images, seed=images)
                 for answer, expected in zip(recorded(shown), work(shown), strict=True):
                     torch.testing.assert_close(answer.cpu(), expected)

@@ -324,7 +324,7 @@ def test_graphs_answer_as_the_network_in_every_worker(precision: Precision) -> N
         return float((found - model.run(pixels).activation).abs().max())
 
     with ThreadPoolExecutor(2, initializer=model.enter_worker, initargs=([how],)) as workers:
-        assert max(workers.map(largest_difference, (1, 2, 3, 7, 16, 17))) < 0.01
+        assert max(workers.map(largest_difference, (1, 2, 3, 7, 16, 33))) < 0.01
 
 
 def test_the_number_of_threads_is_left_alone_at_zero_and_set_otherwise() -> None:

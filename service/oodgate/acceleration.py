@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from oodgate.cuda_graphs import Recorded, record_on_gpu
+from oodgate.cuda_graphs import GpuRecorder, Recorded
 from oodgate.engines import Network, torchscript_is_wanted
 from oodgate.images.preprocess import Preprocessing
 from oodgate.normalise import Normalise
@@ -98,7 +98,7 @@ def record(original: Original) -> Copies:
 
     def copy() -> Copy:
         with torch.inference_mode():
-            return Recorded(forward, crop, normalise.device, record_on_gpu)
+            return Recorded(forward, crop, normalise.device, GpuRecorder())
 
     return lambda workers, threads: [copy() for _ in range(workers)]
 

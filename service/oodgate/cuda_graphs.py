@@ -18,10 +18,10 @@ Forward = Callable[[Tensor], Answer]
 Recorder = Callable[[Callable[[], Answer]], tuple[Answer, Callable[[], None]]]
 """Records work on memory that stays; returns its answer, and what does the work again, into the same answer."""
 
-SIZES = (1, 2, 4, 8, 16)
+SIZES = (1, 2, 4, 8, 16, 32)
 """Of the batches that are recorded: larger ones keep a GPU busy."""
 
-_WARM_UP = 3  # the profiling executor specialises a network during its first runs, which cannot be recorded
+_WARM_UP = 3  # what libraries make ready in their first runs cannot be recorded
 
 
 class Recorded:
@@ -54,16 +54,24 @@ class Recording:
         return logits[:images].clone(), activation[:images].clone()
 
 
-def record_on_gpu(work: Callable[[], Answer]) -> tuple[Answer, Callable[[], None]]:
-    """Record work as a CUDA graph, which runs on the stream of whoever starts it."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(_WARM_UP):
-            work()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may be at forwards of their own: what they ask of CUDA is none of this recording's business.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        answer = work()
-    return answer, graph.replay
+class GpuRecorder:
+    """Records work as CUDA graphs, which run on the stream of whoever starts them, one at a time.
+
+    All share their working memory: what one leaves there besides its answer nobody needs.
+    """
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, work: Callable[[], Answer]) -> tuple[Answer, Callable[[], None]]:  # noqa: D102
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UP):
+                work()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may be at forwards of their own: what they ask of CUDA is none of this recording's business.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            answer = work()
+        return answer, graph.replay

@@ -60,6 +60,8 @@ def load_network(data: bytes, device: torch.device) -> torch.jit.ScriptModule:
 
 def _load_torchscript(data: bytes, device: torch.device, dtype: torch.dtype) -> Network:
     with torchscript_is_wanted():
+        # It would compile kernels of its own for every new size of batch, which takes seconds on a GPU.
+        torch.jit.set_fusion_strategy([("STATIC", 0)])
         network = load_network(data, device).to(dtype).to(memory_format=torch.channels_last)
         frozen: torch.jit.ScriptModule = torch.jit.freeze(network)
         return frozen

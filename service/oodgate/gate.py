@@ -1,6 +1,6 @@
 """Batch of images -> forward -> scores -> p-values -> decisions: the one class that both paths share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -29,7 +29,7 @@ class Verdict:
     """Everything known about one image."""
 
     probabilities: NDArray[np.float32]  # (K,)
-    ranking: NDArray[np.intp]  # (K,), classes from the most probable to the least
+    ranking: NDArray[np.int32]  # (K,), classes from the most probable to the least
     score: float
     p_value: float
     accepted: bool
@@ -49,12 +49,31 @@ class BatchScores:
     """Numbers of a batch on the host, one row an image."""
 
     probabilities: NDArray[np.float32]  # (N, K)
-    rankings: NDArray[np.intp]  # (N, K)
+    rankings: NDArray[np.int32]  # (N, K)
     scores: NDArray[np.float32]  # (N,)
     terms: dict[str, NDArray[np.float32]]  # (N,) each
     clamped: NDArray[np.bool_]  # (N,)
     forward_ms: float
     score_ms: float
+
+    def verdicts(self, p_values: NDArray[np.float64], threshold: float) -> Iterator[Verdict]:
+        """One for each image."""
+        # Columns become lists at once: a number that is taken out of an array alone costs ten times as much.
+        names, terms = list(self.terms), zip(*(values.tolist() for values in self.terms.values()), strict=True)
+        numbers = (self.scores.tolist(), p_values.tolist(), terms, self.clamped.tolist())
+        rows = zip(self.probabilities, self.rankings, *numbers, strict=True)
+        for probabilities, ranking, score, p_value, own_terms, clamped in rows:
+            yield Verdict(
+                probabilities=probabilities,
+                ranking=ranking,
+                score=score,
+                p_value=p_value,
+                accepted=score >= threshold,
+                terms=dict(zip(names, own_terms, strict=True)),
+                clamped=clamped,
+                forward_ms=self.forward_ms,
+                score_ms=self.score_ms,
+            )
 
 
 class Gate:
@@ -76,31 +95,17 @@ class Gate:
         """Judge a batch; an image whose score is not a number gets an error in its place, its neighbours do not."""
         batch = self.score(stack(images, pinned=self.model.device.type == "cuda"))
         chances = p_values(batch.scores, self.calibration_scores)
-        return [self._verdict(batch, float(chances[row]), row) for row in range(len(images))]
+        finite = np.isfinite(batch.scores) & np.isfinite(batch.probabilities).all(1)
+        verdicts = batch.verdicts(chances, self.calibration.threshold)
+        return [verdict if sound else _not_a_number() for verdict, sound in zip(verdicts, finite, strict=True)]
 
     def score(self, pixels: Tensor) -> BatchScores:
         """Forward and score uint8 pixels (N, H, W, 3)."""
         return score_batch(self.model, self.state, self.calibration, pixels)
 
-    def _verdict(self, batch: BatchScores, p_value: float, row: int) -> Verdict | InferenceFailed:
-        score = float(batch.scores[row])
-        if not (np.isfinite(score) and np.isfinite(batch.probabilities[row]).all()):
-            return InferenceFailed("the network's answer for this image is not a number; nothing can be said about it")
-        return Verdict(
-            probabilities=batch.probabilities[row],
-            ranking=batch.rankings[row],
-            score=score,
-            p_value=p_value,
-            accepted=score >= self.calibration.threshold,
-            terms={name: float(values[row]) for name, values in batch.terms.items()},
-            clamped=bool(batch.clamped[row]),
-            forward_ms=batch.forward_ms,
-            score_ms=batch.score_ms,
-        )
-
 
 def score_batch(model: Model, state: State, calibration: Calibration, pixels: Tensor) -> BatchScores:
-    """Forward and score uint8 pixels (N, H, W, 3); one copy brings all numbers to the host."""
+    """Forward and score uint8 pixels (N, H, W, 3)."""
     scorer, start = calibration.scorer, perf_counter()
     forward = model.run(pixels)
     model.synchronize()
@@ -109,19 +114,28 @@ def score_batch(model: Model, state: State, calibration: Calibration, pixels: Te
         terms = compute_terms(terms_of(scorer.name), scorer.parameters, forward, state)
         score, clamped = combine_terms(scorer.name, scorer.w, terms, state), clamped_terms(scorer.name, terms)
         columns = torch.stack([score, clamped.float(), *terms.values()], 1)
-        table = (
-            torch.cat([columns, (forward.logits / calibration.temperature).softmax(1)], 1).cpu().numpy()
-        )  # (N, 2 + terms + K)
-        probabilities = table[:, 2 + len(terms) :]
+        probabilities = (forward.logits / calibration.temperature).softmax(1)
+        rankings = ranked(probabilities)
+        table = torch.cat([columns, probabilities], 1).cpu().numpy()  # (N, 2 + terms + K)
     return BatchScores(
-        probabilities=probabilities,
-        rankings=np.argsort(-probabilities, axis=1, kind="stable"),
+        probabilities=table[:, 2 + len(terms) :],
+        rankings=rankings,
         scores=table[:, 0],
         terms={name: table[:, 2 + column] for column, name in enumerate(terms)},
         clamped=table[:, 1] > 0,
         forward_ms=1000 * (forwarded - start),
         score_ms=1000 * (perf_counter() - forwarded),
     )
+
+
+def ranked(probabilities: Tensor) -> NDArray[np.int32]:
+    """Classes (N, K) of each image, on the host, from the most probable to the least; sorted on the device."""
+    ranking: NDArray[np.int32] = probabilities.argsort(dim=1, descending=True, stable=True).int().cpu().numpy()
+    return ranking
+
+
+def _not_a_number() -> InferenceFailed:
+    return InferenceFailed("the network's answer for this image is not a number; nothing can be said about it")
 
 
 def _calibration_scores(bundle: Bundle) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from oodgate.normalise import Normalise
 from oodgate.scores.forward import Forward
 from oodgate.settings import Acceleration, Device, Precision
 
-_WARM_UP = 3  # the profiling executor specialises a graph during its first runs
+_WARM_UP = 3  # the first runs make ready what the others find
 _TOLERANCE = 1e-3  # of the largest answer
 
 log = structlog.stdlib.get_logger("oodgate")

@@ -58,17 +58,22 @@ def measure_rates(
 
     with ExitStack() as running:
         teams = {way: running.enter_context(team) for way in ways if (team := team_for(model, work, way))}
-        end = perf_counter() + _BUDGET_S * len(teams)
+        spent_s = 0.0
         for size in sizes:
             try:
-                longest_s = _look(teams, rates, pixels(size))
+                batch = pixels(size)
+                for team in teams.values():
+                    team.seconds(batch, 1)  # warms up, which may take a GPU seconds
+                start = perf_counter()
+                longest_s = _look(teams, rates, batch)
+                spent_s += perf_counter() - start
             except Exception as error:
                 if size == sizes[0] or not is_out_of_memory(error):
                     raise
                 for found in rates.values():
                     found.pop(size, None)
                 break  # the smaller sizes have to do
-            if not _gains(rates) or longest_s > _LONGEST_FORWARD_S or perf_counter() > end:
+            if not _gains(rates) or longest_s > _LONGEST_FORWARD_S or spent_s > _BUDGET_S * len(teams):
                 break
         for size in _FURTHER_LOOKS * tuple(next(iter(rates.values()))):
             best = max(found[size] for found in rates.values())
@@ -134,8 +139,6 @@ def _look(teams: "Mapping[Way, Team]", rates: dict[Way, dict[int, float]], pixel
     size, longest_s = len(pixels), 0.0
     for way, team in teams.items():
         found = rates.setdefault(way, {})
-        if size not in found:
-            team.seconds(pixels, 1)  # warms up
         known_s = way.workers * size / found[size] if size in found else _TURN_S
         seconds = team.seconds(pixels, max(1, min(_MOST_FORWARDS, round(_TURN_S / known_s))))
         found[size] = max(found.get(size, 0.0), way.workers * size / seconds)

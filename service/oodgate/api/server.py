@@ -69,7 +69,7 @@ def serve(settings: Settings, kind: type[DrainingServer] = DrainingServer) -> No
     """Serve until a signal comes; raises SetupError where a file, a bundle, the device or an address is not fit."""
     configure_logs(settings.log_format, settings.log_level)
     allow_descriptors()
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    share_interpreter()
     use_threads(settings.threads)
     check_certificate(settings)
     keys = KeyRing(settings.api_keys) if settings.api_keys else None
@@ -82,6 +82,11 @@ def serve(settings: Settings, kind: type[DrainingServer] = DrainingServer) -> No
     except SystemExit as error:  # uvicorn's way out when it cannot listen; it has logged why
         raise cannot_listen(settings.host, settings.port) from error
     leave_abandoned_forward(repository)
+
+
+def share_interpreter() -> None:
+    """Let threads that want Python's lock have it soon."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 def leave_abandoned_forward(repository: Repository) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from oodgate.api.loading import open_model
+from oodgate.api.server import share_interpreter
 from oodgate.bench.limit import Progress, forward_alone
 from oodgate.bundle import load_bundle
 from oodgate.errors import SetupError
@@ -58,6 +59,7 @@ class GateAlone:
 def measure_gate(settings: Settings, duration_s: float, rounds: int, progress: Progress) -> GateAlone:
     """Run both for so long in every round; raises SetupError where the bundle cannot be served."""
     model = Model(load_bundle(settings.bundle, settings.trusted_keys), settings.device, settings.precision)
+    share_interpreter()
     rates: list[tuple[float, float]] = []
     with forward_alone(model) as (forward, pixels), _gate_at_work(settings) as (gate, pictures):
         for turn in range(rounds):

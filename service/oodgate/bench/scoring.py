@@ -17,7 +17,7 @@ from oodgate.bench.overhead import put
 from oodgate.bench.pictures import files_for
 from oodgate.bench.served import Row, serving
 from oodgate.bundle import load_bundle
-from oodgate.gate import BatchScores, Gate
+from oodgate.gate import BatchScores, Gate, ranked
 from oodgate.settings import Settings
 
 CLIENTS = 32
@@ -62,11 +62,13 @@ class ClassifyingGate(Gate):
     def score(self, pixels: Tensor) -> BatchScores:
         """The probabilities, and nothing else."""
         with torch.inference_mode():
-            logits = self.model.run(pixels).logits / self.calibration.temperature
-            probabilities = logits.softmax(1).cpu().numpy()
+            probabilities = (self.model.run(pixels).logits / self.calibration.temperature).softmax(1)
+            rankings = ranked(probabilities)
+            chances = probabilities.cpu().numpy()
         zeros = np.zeros(len(pixels), dtype=np.float32)
-        rankings = np.argsort(-probabilities, axis=1, kind="stable")
-        return BatchScores(probabilities, rankings, zeros, {}, zeros > 0, forward_ms=0, score_ms=0)
+        return BatchScores(
+            chances, rankings, zeros, {self.calibration.scorer.name: zeros}, zeros > 0, forward_ms=0, score_ms=0
+        )
 
 
 if __name__ == "__main__":
