@@ -49,7 +49,7 @@ def answers(network: torch.jit.ScriptModule, shown: Tensor) -> tuple[Tensor, Ten
 def test_a_copy_answers_as_the_network_for_any_number_of_images(
     acceleration: Acceleration, network: torch.jit.ScriptModule
 ) -> None:
-    (copy,) = copies_by(acceleration, network)(1, 1)
+    (copy,) = copies_by(acceleration, network)(1, 1, 16)
     with torch.inference_mode():
         for number in (1, 2, 3, 7, 1):
             for found, expected in zip(copy(pixels(number)), answers(network, pixels(number)), strict=True):
@@ -58,7 +58,7 @@ def test_a_copy_answers_as_the_network_for_any_number_of_images(
 
 @pytest.mark.parametrize("acceleration", ON_CPU)
 def test_the_next_answer_leaves_the_last_as_it_was(acceleration: Acceleration, network: torch.jit.ScriptModule) -> None:
-    (copy,) = copies_by(acceleration, network)(1, 1)
+    (copy,) = copies_by(acceleration, network)(1, 1, 16)
     with torch.inference_mode():
         first = copy(pixels(2))
         before = [answer.clone() for answer in first]
@@ -70,7 +70,7 @@ def test_the_next_answer_leaves_the_last_as_it_was(acceleration: Acceleration, n
 def test_copies_at_work_at_the_same_time_do_not_mix_their_images(
     acceleration: Acceleration, network: torch.jit.ScriptModule
 ) -> None:
-    copies = copies_by(acceleration, network)(4, 1)
+    copies = copies_by(acceleration, network)(4, 1, 16)
 
     def largest_difference(place: int) -> float:
         with torch.inference_mode():

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 Copy = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Takes uint8 pixels (N, H, W, 3) and answers (logits, activation); one thread at a time may call it."""
 
-Copies = Callable[[int, int], list[Copy]]
-"""Makes copies for so many threads that run at the same time, each of which may use so many cores."""
+Copies = Callable[[int, int, int], list[Copy]]
+"""Makes copies for so many threads that run at the same time, each of which may use so many cores, for batches of up to
+so many images: a copy may run larger ones as the network does."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def convolve_faster(original: Original) -> Copies | None:
         rewritten = torch.jit.freeze(rewritten)
     if not rewrite(rewritten):
         return None
-    return lambda workers, threads: [lambda pixels: rewritten(normalise(pixels))] * workers
+    return lambda workers, threads, most: [lambda pixels: rewritten(normalise(pixels))] * workers
 
 
 def fuse(original: Original) -> Copies:
@@ -67,7 +68,7 @@ def fuse(original: Original) -> Copies:
         fused = _fused(original.network)
         return lambda pixels: fused(normalise(pixels))
 
-    return lambda workers, threads: [copy() for _ in range(workers)]
+    return lambda workers, threads, most: [copy() for _ in range(workers)]
 
 
 def compile_for_cpu(original: Original) -> Copies:
@@ -85,7 +86,7 @@ def compile_for_cpu(original: Original) -> Copies:
         }
         return _asking(core.compile_model(converted, "CPU", wishes).create_infer_request())
 
-    return lambda workers, threads: [copy(threads) for _ in range(workers)]
+    return lambda workers, threads, most: [copy(threads) for _ in range(workers)]
 
 
 def record(original: Original) -> Copies:
@@ -96,11 +97,11 @@ def record(original: Original) -> Copies:
         logits, activation = network(normalise(pixels))
         return logits, activation
 
-    def copy() -> Copy:
+    def copy(most: int) -> Copy:
         with torch.inference_mode():
-            return Recorded(forward, crop, normalise.device, GpuRecorder())
+            return Recorded(forward, crop, normalise.device, GpuRecorder(), most)
 
-    return lambda workers, threads: [copy() for _ in range(workers)]
+    return lambda workers, threads, most: [copy(most) for _ in range(workers)]
 
 
 Accelerations = dict[Acceleration, Callable[[Original], Copies | None]]

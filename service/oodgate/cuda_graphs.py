@@ -1,7 +1,8 @@
 """A network's forward as CUDA graphs: recorded once for each of a few sizes, then started by one call.
 
 A forward of a few images is hundreds of small kernels. Started one by one from the host they may take it longer than
-they take the GPU.
+they take the GPU. And for every size of batch that it has not met before, each thread has cuDNN plan each convolution
+anew, which makes that batch wait for a tenth of a second and more; what was recorded is planned.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,10 @@ Forward = Callable[[Tensor], Answer]
 Recorder = Callable[[Callable[[], Answer]], tuple[Answer, Callable[[], None]]]
 """Records work on memory that stays; returns its answer, and what does the work again, into the same answer."""
 
-SIZES = (1, 2, 4, 8, 16, 32)
-"""Of the batches that are recorded: larger ones keep a GPU busy."""
+SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Of the batches that are recorded; one in between has images of no use beside its own."""
+
+MOST_RECORDED = SIZES[-1]
 
 _WARM_UP = 3  # what libraries make ready in their first runs cannot be recorded
 
@@ -27,14 +30,26 @@ _WARM_UP = 3  # what libraries make ready in their first runs cannot be recorded
 class Recorded:
     """A forward that replays recordings; one thread at a time may call it."""
 
-    def __init__(self, forward: Forward, crop: tuple[int, int], device: torch.device, record: Recorder) -> None:
-        """Record a batch of every size; raises RuntimeError where the forward cannot be recorded."""
+    def __init__(
+        self, forward: Forward, crop: tuple[int, int], device: torch.device, record: Recorder, most: int = MOST_RECORDED
+    ) -> None:
+        """Record batches of every size up to the first that holds `most`, as far as there is memory for them.
+
+        Raises RuntimeError where the forward cannot be recorded.
+        """
         self._forward = forward
-        self._recordings = {size: Recording(forward, (size, *crop, 3), device, record) for size in SIZES}
+        self._recordings: dict[int, Recording] = {}
+        wanted = [size for place, size in enumerate(SIZES) if not place or SIZES[place - 1] < most]
+        for size in reversed(wanted):  # the smaller ones find room in the memory of the largest
+            try:
+                self._recordings[size] = Recording(forward, (size, *crop, 3), device, record)
+            except torch.OutOfMemoryError:
+                if size == SIZES[0]:
+                    raise
 
     def __call__(self, pixels: Tensor) -> Answer:
         """The answers for so many images, by the smallest recording that has room for them."""
-        size = next((size for size in SIZES if size >= len(pixels)), None)
+        size = min((size for size in self._recordings if size >= len(pixels)), default=None)
         return self._recordings[size].replay(pixels) if size else self._forward(pixels)
 
 

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from oodgate.acceleration import Accelerations, Copies, Copy, How, Original, accelerations_for
 from oodgate.bundle import Bundle
+from oodgate.cuda_graphs import MOST_RECORDED
 from oodgate.engines import DTYPES, ENGINES, Network
 from oodgate.errors import BundleError, SetupError
 from oodgate.normalise import Normalise
+from oodgate.one_stream import OneStream
 from oodgate.scores.forward import Forward
 from oodgate.settings import Acceleration, Device, Precision
 
@@ -44,12 +46,14 @@ class Model:
         self._makers: dict[Acceleration, Copies | None] = {}
         self._copies: dict[How, deque[Copy]] = {}
         self._own = threading.local()
+        self._stream = OneStream(self.device) if self.device.type == "cuda" else None
         self._verify(bundle)
 
     def run(self, pixels: Tensor) -> Forward:
         """Forward uint8 pixels (N, H, W, 3) of the host or the device; the answers stay on the device."""
         with torch.inference_mode():
-            logits, activation = getattr(self._own, "in_use", self._forward)(pixels)
+            forward = getattr(self._own, "in_use", self._forward)
+            logits, activation = self._stream.run(forward, pixels) if self._stream else forward(pixels)
             return Forward(logits.float(), activation.float())
 
     def synchronize(self) -> None:
@@ -57,13 +61,16 @@ class Model:
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()
 
-    def accelerate(self, how: How, workers: int) -> bool:
-        """Make a faster copy of the network for each of so many workers, and say whether it can be done."""
+    def accelerate(self, how: How, workers: int, most: int = MOST_RECORDED) -> bool:
+        """Make a faster copy of the network for each of so many workers, and say whether it can be done.
+
+        Batches of more images than `most` need not be faster.
+        """
         network = self._network
         if how.acceleration not in self.accelerations or not isinstance(network, torch.jit.ScriptModule):
             return False
         try:
-            copies = self._copies_by(how, network, workers)
+            copies = self._copies_by(how, network, workers, most)
             for copy in copies:
                 self._check_copy(copy)
         except Exception:  # a foreign network is refused in many ways, and not every machine has every library
@@ -72,17 +79,17 @@ class Model:
         self._copies[how] = deque(copies)
         return bool(copies)
 
-    def settle(self, hows: Iterable[How], workers: int) -> set[How]:
+    def settle(self, hows: Iterable[How], workers: int, most: int = MOST_RECORDED) -> set[How]:
         """Make the copies that the workers keep, as `accelerate` does, and no others; returns those that can be."""
         self._copies.clear()
-        made = {how for how in hows if self.accelerate(how, workers)}
+        made = {how for how in hows if self.accelerate(how, workers, most)}
         self._makers.clear()
         return made
 
     def enter_worker(self, hows: Iterable[How] = ()) -> None:
         """Make the calling thread one of several that run the network, with a copy for each way that has them."""
         self._own.copies = {how: self._copies[how].popleft() for how in hows if how.accelerated}
-        if self.device.type == "cuda":  # on a stream of its own, so that one batch is copied while another is computed
+        if self.device.type == "cuda":  # for its copies and scores, beside the forward of another
             torch.cuda.set_stream(torch.cuda.Stream(self.device))
 
     def adapt(self, how: How) -> None:
@@ -104,12 +111,12 @@ class Model:
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return self._network(self._normalise(pixels))
 
-    def _copies_by(self, how: How, network: torch.jit.ScriptModule, workers: int) -> list[Copy]:
+    def _copies_by(self, how: How, network: torch.jit.ScriptModule, workers: int, most: int) -> list[Copy]:
         if how.acceleration not in self._makers:
             original = Original(network, self._preprocessing, self._normalise)
             self._makers[how.acceleration] = self.accelerations[how.acceleration](original)
         make = self._makers[how.acceleration]
-        return make(workers, how.threads or 1) if make else []
+        return make(workers, how.threads or 1, most) if make else []
 
     def _check_copy(self, copy: Copy) -> None:
         """Raises ValueError where a copy does not answer as the network does."""

@@ -46,7 +46,7 @@ def measure_rates(
     """Images per second by size of a batch, up to where larger ones gain nothing.
 
     `work` runs the model on pixels, of the host or `on_device` already, and does what else each batch costs. Ways that
-    cannot be accelerated are left out.
+    cannot be accelerated are left out, which may be all.
     Everything is looked at several times, as a machine may be slow for a moment, and the best of each counts; after the
     first time without what that has shown to be clearly slower.
     """
@@ -58,6 +58,8 @@ def measure_rates(
 
     with ExitStack() as running:
         teams = {way: running.enter_context(team) for way in ways if (team := team_for(model, work, way))}
+        if not teams:
+            return {}
         spent_s = 0.0
         for size in sizes:
             try:

@@ -119,5 +119,5 @@ def _as_told(gate: Gate, settings: Settings) -> Tuning:
 
 def _accelerated(gate: Gate, tuning: Tuning) -> Tuning:
     """The arrangement with copies of the network for each worker, or without those that cannot be made."""
-    made = gate.model.settle(tuning.hows, tuning.workers)
+    made = gate.model.settle(tuning.hows, tuning.workers, tuning.max_batch)
     return tuning.change(lambda how: how if how in made else How(how.threads))

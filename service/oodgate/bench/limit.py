@@ -27,7 +27,7 @@ Work = Callable[[], int]
 """Does something to some images and returns how many."""
 
 _DECODED_TOGETHER = 16  # on a device
-_CUDA_WORKERS = (1, 2, 3)
+_CUDA_WORKERS = (1, 2, 3)  # with graphs; without them each thread plans every size of batch, which takes long
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def forward_alone(model: Model) -> Iterator[tuple[Team, Tensor]]:
 def ways_of(device: torch.device, hows: Sequence[Acceleration]) -> list[Way]:
     """All ways to try: from one forward on all cores to one on each; on a GPU the threads are left to torch."""
     if device.type == "cuda":
-        return [Way(workers, 0, how) for workers, how in product(_CUDA_WORKERS, hows)]
+        faster = [how for how in hows if how != "none"]
+        return [Way(1, 0), *(Way(workers, 0, how) for workers, how in product(_CUDA_WORKERS, faster))]
     powers = (2**power for power in range(cores().bit_length()))
     workers = sorted({*powers, cores()})
     return [Way(number, cores() // number, how) for number, how in product(workers, hows)]
