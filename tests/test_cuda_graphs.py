@@ -74,13 +74,45 @@ def test_images_of_an_earlier_batch_do_not_show_in_a_smaller_one() -> None:
     torch.testing.assert_close(recorded(shown)[0], work(shown)[0])
 
 
+@pytest.mark.parametrize(("most", "largest"), [(1, 1), (2, 2), (5, 8), (64, 64), (1000, max(SIZES))])
+def test_no_more_is_recorded_than_holds_the_largest_batch(most: int, largest: int) -> None:
+    recorder = Repeater()
+    recorded = Recorded(work, CROP, CPU, recorder, most)
+    for images in (1, largest, largest + 1):
+        torch.testing.assert_close(recorded(pixels(images))[0], work(pixels(images))[0])
+    assert recorder.replayed == [1, largest]
+
+
+def test_what_memory_does_not_suffice_for_is_not_recorded_and_is_answered_all_the_same() -> None:
+    recorder = Repeater()
+
+    def record(work: Callable[[], Answer]) -> tuple[Answer, Callable[[], None]]:
+        answer, again = recorder(work)
+        if len(answer[0]) > 4:
+            raise torch.OutOfMemoryError
+        return answer, again
+
+    recorded = Recorded(work, CROP, CPU, record)
+    for images in (5, 3):
+        torch.testing.assert_close(recorded(pixels(images))[0], work(pixels(images))[0])
+    assert recorder.replayed == [4]
+
+
+def test_a_network_without_memory_for_one_image_is_not_recorded() -> None:
+    def refuse(work: Callable[[], Answer]) -> tuple[Answer, Callable[[], None]]:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Recorded(work, CROP, CPU, refuse)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_replays_its_graphs_on_the_stream_of_the_caller() -> None:
     device = torch.device("cuda")
     with torch.inference_mode():
         recorded = Recorded(lambda shown: work(shown.to(device)), CROP, device, GpuRecorder())
         with torch.cuda.stream(torch.cuda.Stream()):
-            for images in (1, 3, 16, 17, 3, 33, 1):
+            for images in (1, 3, 16, 17, 3, 257, 1):
                 shown = pixels(images, seed=images)
                 for answer, expected in zip(recorded(shown), work(shown), strict=True):
                     torch.testing.assert_close(answer.cpu(), expected)

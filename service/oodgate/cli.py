@@ -1,6 +1,7 @@
 """The commands. They parse, call and print; what they do lies in `api`, `fronts`, `bench` and `offline`."""
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -91,7 +92,8 @@ def bench(
     settings = read_settings({"bundle": bundle_folder, "device": device, "precision": precision})
     plan = Plan(settings, files, parse_clients(clients), duration, rate, rounds or 3)
     chosen = measurement(kinds[0], plan, images, rounds or 30, out_folder)
-    with progress_bar("bench", chosen.steps) as advance:
+    # What is logged on the way is not the result.
+    with redirect_stdout(sys.stderr), progress_bar("bench", chosen.steps) as advance:
         record, tables = chosen.run(advance)
     if as_json:
         print_json(record)

@@ -19,7 +19,7 @@ Forward = Callable[[Tensor], Answer]
 Recorder = Callable[[Callable[[], Answer]], tuple[Answer, Callable[[], None]]]
 """Records work on memory that stays; returns its answer, and what does the work again, into the same answer."""
 
-SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Of the batches that are recorded; one in between has images of no use beside its own."""
 
 MOST_RECORDED = SIZES[-1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from conftest import encoded, random_picture
+from conftest import encoded, random_picture, tiny_bundle
 from oodgate.bench import growth, scoring
 from oodgate.bench.command import parse_clients
 from oodgate.bench.pictures import ImageFile
@@ -21,6 +21,7 @@ from oodgate.errors import SetupError
 from oodgate.gate import Gate
 from oodgate.scores.registry import SCORERS
 from oodgate.settings import Settings
+from oodgate.tuning import SIZES
 
 RUNNER = CliRunner()
 STAGES = {"decode", "queue", "forward", "score"}
@@ -96,6 +97,22 @@ def test_bench_grows_by_clients_sizes_batches_and_fronts(
     values = {name: [point["value"] for point in points] for name, points in record.items()}
     assert values == {"clients": [1, 2], "megapixels": [0.004096], "max_batch": [4], "fronts": [0, 1]}
     assert (tmp_path / "out" / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_gate_alone_is_compared_with_the_bare_forward(bundle_folder: Path) -> None:
+    record = json.loads(bench(bundle_folder, "--gate", "--duration", "0.1", "--rounds", "2", "--json"))
+    assert (record["device"], record["precision"]) == ("cpu", "float32")
+    rates = [record[part]["images_per_s"] for part in ("gate", "forward")]
+    assert [len(found) for found in rates] == [2, 2]
+    assert record["ratio"] == pytest.approx(sum(gate / forward for gate, forward in zip(*rates, strict=True)) / 2)
+    assert record["gate"]["batch"] in SIZES
+    assert "the gate reaches" in bench(bundle_folder, "--gate", "--duration", "0.1", "--rounds", "1")
+
+
+def test_a_bundle_that_cannot_be_served_says_why_where_its_gate_is_measured(tmp_path: Path) -> None:
+    tiny_bundle(tmp_path)
+    with pytest.raises(SetupError, match="'tiny' has no threshold yet; run `oodgate calibrate`"):
+        bench(tmp_path, "--gate")
 
 
 def test_bench_costs_every_score(bundle_folder: Path) -> None:

@@ -105,3 +105,16 @@ def test_a_device_without_a_decoder_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(on_device, "decode_jpeg", refuse)
     with pytest.raises(SetupError, match="torchvision cannot decode a JPEG on cpu; decode on the host"):
         DeviceDecoder(preprocessing(), torch.device("cpu"))
+
+
+def test_files_of_one_size_are_preprocessed_together_and_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[int] = []
+    sizes = [(61, 47), (30, 90), (61, 47), (24, 24), (61, 47)]
+    files = [smooth(seed, size) for seed, size in enumerate(sizes)]
+    decoder = DeviceDecoder(preprocessing(), torch.device("cpu"))
+    alone = [decoder.decode([data])[0] for data in files]
+    whole = decoder._preprocess
+    monkeypatch.setattr(decoder, "_preprocess", lambda pictures: together.append(len(pictures)) or whole(pictures))
+    for pixels, expected in zip(decoder.decode(files), alone, strict=True):
+        assert torch.equal(pixels, expected)
+    assert together == [3, 1, 1]
