@@ -484,8 +484,9 @@ def test_an_item_that_cannot_be_answered_in_time_is_refused_at_once(start: Start
     waiting = submit(batcher, 1, never())
     with pytest.raises(DeadlineUnreachable, match="later than the request can wait"):
         submit(batcher, 2, monotonic() + 0.01)
-    with pytest.raises(DeadlineUnreachable):
+    with pytest.raises(DeadlineUnreachable) as refusal:
         batcher.check(monotonic() + 0.01)
+    assert refusal.value.busy_s >= 0.05  # for the one that waits
     batcher.check(never())
     work.release(2)
     assert answer_of(waiting) == 2

@@ -14,6 +14,13 @@ def test_an_answer_takes_the_batch_at_work_those_ahead_on_all_workers_and_one_of
     assert pace.answer_s(10) == pytest.approx(0.8 + 10 * 0.2 / 2 + 0.8)
 
 
+def test_what_waits_keeps_all_workers_busy_for_its_share_of_their_batches() -> None:
+    pace = Pace(workers=2)
+    assert pace.busy_s(100) == 0
+    pace.learn(images=4, seconds=0.8)
+    assert pace.busy_s(100) == pytest.approx(100 * 0.2 / 2)
+
+
 def test_batches_that_differ_are_given_longer() -> None:
     even, uneven = Pace(1), Pace(1)
     for number in range(200):

@@ -58,6 +58,8 @@ class RequestError(OodgateError):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
+    busy_s: float = 0.0
+    """How long the work that waits already will last, where it is the reason."""
     retry_after_s: ClassVar[int | None] = None
 
 

@@ -41,4 +41,8 @@ class Pace:
 
         It waits for the batch at work, for those ahead, and for a batch of its own.
         """
-        return 2 * self._batch.most_s + ahead * self._image.most_s / self._workers
+        return 2 * self._batch.most_s + self.busy_s(ahead)
+
+    def busy_s(self, waiting: int) -> float:
+        """Seconds for which images that wait will most probably keep the workers busy; 0 before the first batch."""
+        return waiting * self._image.most_s / self._workers

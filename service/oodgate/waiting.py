@@ -5,12 +5,13 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from oodgate.answers import Answer, Promise
-from oodgate.errors import DeadlineUnreachable, QueueFull
+from oodgate.errors import DeadlineUnreachable, QueueFull, RequestError
 from oodgate.lanes import Lanes
 from oodgate.pace import Pace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Refusal = TypeVar("Refusal", bound=RequestError)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,9 +44,8 @@ class WaitingRoom(Generic[Item, Result]):
             return  # only what is tried can show that the pace has become better
         expected_s = self._pace.answer_s(self._entries.ahead_of(lane))
         if expected_s and monotonic() + expected_s > deadline:
-            raise DeadlineUnreachable(
-                f"an answer is expected in {1000 * expected_s:.0f} ms, later than the request can wait; try again later"
-            )
+            sentence = f"an answer is expected in {1000 * expected_s:.0f} ms, later than the request can wait"
+            raise self._for_work(DeadlineUnreachable(f"{sentence}; try again later"))
 
     def push(self, entry: Entry[Item, Result]) -> Entry[Item, Result] | None:
         """Let an entry in that `check` lets in; where no place is free, returns the one that loses its own for it."""
@@ -69,4 +69,8 @@ class WaitingRoom(Generic[Item, Result]):
 
     def full(self) -> QueueFull:
         """What is said where no place is free."""
-        return QueueFull(f"{self._places} images are waiting already; try again later")
+        return self._for_work(QueueFull(f"{self._places} images are waiting already; try again later"))
+
+    def _for_work(self, refusal: Refusal) -> Refusal:
+        refusal.busy_s = self._pace.busy_s(len(self._entries))
+        return refusal

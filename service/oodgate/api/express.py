@@ -7,7 +7,7 @@ parameters cost more than everything else that the service itself does for an im
 
 from asyncio import AbstractEventLoop, Transport
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol, Self
 
@@ -24,6 +24,7 @@ from oodgate.api.inquiry import Inquiry
 from oodgate.api.leaving import client_left
 from oodgate.api.limits import check_size, check_type, header, late_body, media_type, not_empty
 from oodgate.api.plain import PATH
+from oodgate.api.rest import Rests
 from oodgate.deadline import Deadline
 from oodgate.errors import RequestError
 from oodgate.settings import Settings
@@ -43,6 +44,7 @@ class Lane:
     checks: Sequence[Check] = ()
     is_open: Callable[[], bool] = lambda: True
     path: str = PATH
+    rests: Rests = field(default_factory=Rests)
 
 
 class Connection(Protocol):
@@ -182,6 +184,7 @@ class Express:
     def _refuse(self, error: RequestError) -> None:
         if not self.response_complete:
             self._lane.accounts.refuse(error)
+            self._lane.rests.rest_after(error, self.get_loop())
             headers, body = error_parts(error, self._scope["path"], self._id)
             self._send(error.status, [(name.encode(), value.encode()) for name, value in headers.items()], body)
 
