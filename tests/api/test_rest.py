@@ -24,7 +24,7 @@ def refused(kind: type[RequestError], busy_s: float) -> RequestError:
 
 async def refuse(rests: Rests, *errors: RequestError) -> None:
     for error in errors:
-        rests.rest_after(error, asyncio.get_running_loop())
+        rests.rest_after(error)
     await asyncio.sleep(0)
 
 

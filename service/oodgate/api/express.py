@@ -184,7 +184,7 @@ class Express:
     def _refuse(self, error: RequestError) -> None:
         if not self.response_complete:
             self._lane.accounts.refuse(error)
-            self._lane.rests.rest_after(error, self.get_loop())
+            self._lane.rests.rest_after(error)
             headers, body = error_parts(error, self._scope["path"], self._id)
             self._send(error.status, [(name.encode(), value.encode()) for name, value in headers.items()], body)
 

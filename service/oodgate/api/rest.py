@@ -4,11 +4,10 @@ Each request that is refused wakes the loop, on a core from which that takes a f
 gather and the forwards go on; then all that came are refused in one go.
 """
 
-from asyncio import AbstractEventLoop
+import asyncio
 from time import sleep
 
 from oodgate.errors import RequestError
-
 
 _LONGEST_S = 0.01
 _SHARE = 0.1  # of the time that the work that waits will last: workers never wait for the loop
@@ -20,12 +19,12 @@ class Rests:
     def __init__(self) -> None:
         self._resting = False
 
-    def rest_after(self, refusal: RequestError, loop: AbstractEventLoop) -> None:
-        """Let the loop rest soon, where a request was refused for the work that waits."""
+    def rest_after(self, refusal: RequestError) -> None:
+        """Let the running loop rest soon, where a request was refused for the work that waits."""
         rest_s = min(_LONGEST_S, _SHARE * refusal.busy_s)
         if rest_s and not self._resting:
             self._resting = True
-            loop.call_soon(self._rest, rest_s)
+            asyncio.get_running_loop().call_soon(self._rest, rest_s)
 
     def _rest(self, rest_s: float) -> None:
         self._resting = False
