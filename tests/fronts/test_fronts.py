@@ -226,6 +226,7 @@ def test_a_front_knows_the_keys_and_their_changes(start_server: StartServer, tmp
         read_prediction(predict(client, PNG))
         file.write_text(line_of("camera", ["metrics"], key) + "\n")
         eventually(lambda: predict(client, PNG).status_code == 403)
+        eventually(lambda: client.get("/metrics").status_code == 200)  # the process of the models has them too by now
         assert metric(client, "refused_total", reason="unauthorized") == 1
 
 
