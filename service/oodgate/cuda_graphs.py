@@ -1,8 +1,8 @@
 """A network's forward as CUDA graphs: recorded once for each of a few sizes, then started by one call.
 
 A forward of a few images is hundreds of small kernels. Started one by one from the host they may take it longer than
-they take the GPU. And for every size of batch that it has not met before, each thread has cuDNN plan each convolution
-anew, which makes that batch wait for a tenth of a second and more; what was recorded is planned.
+they take the GPU. And for every size of batch that it has not met before, each thread has convolutions planned anew,
+while that batch waits; what was recorded is planned.
 """
 
 from collections.abc import Callable
