@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from oodgate.one_stream import Answer, OneStream
+from oodgate.cuda_graphs import Answer
+from oodgate.one_stream import OneStream
 
 
 def slow_forward(pixels: Tensor) -> Answer:

@@ -5,16 +5,12 @@ their next batches. In turns, one is computed while the others are prepared.
 """
 
 import threading
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from oodgate.cuda_graphs import Answer, Forward
 from oodgate.normalise import uploaded
-
-Answer = tuple[Tensor, Tensor]
-Forward = Callable[[Tensor], Answer]
-"""Takes uint8 pixels (N, H, W, 3) and answers (logits, activation)."""
 
 
 class OneStream:

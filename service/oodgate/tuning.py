@@ -16,12 +16,13 @@ from typing import Self
 import structlog
 import torch
 
+from oodgate import cuda_graphs
 from oodgate.acceleration import How
 from oodgate.model import Model
 from oodgate.rates import Way, Work, measure_rates
 from oodgate.settings import Acceleration
 
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SIZES = cuda_graphs.SIZES
 BATCH_COST_S = 0.001
 """Of each batch elsewhere: threads wake, and locks go from hand to hand. Its images share it."""
 
