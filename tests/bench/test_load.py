@@ -115,6 +115,16 @@ def test_an_open_loop_counts_the_wait_for_a_free_connection_from_the_arrival() -
     assert (np.sort(load.latencies) >= delay * np.arange(1, 5)).all()
 
 
+def test_an_open_loop_that_settles_counts_the_arrivals_after() -> None:
+    arrivals = np.array([0.0, 0.05, 0.1, 0.35, 0.4])
+    with local_server(lambda number: (OK, 0.0 if number else 0.3)) as server:
+        load = run_open(Target(server.port, [A]), arrivals, 8, Bounds(0.25, settle_s=0.25))
+    assert load.outcomes == {"200": 2}
+    assert (load.requests_per_s, load.latencies.size) == (8, 2)
+    assert load.lateness.size == 2
+    assert len(server.bodies) == 5
+
+
 def test_arrivals_are_those_of_a_poisson_process() -> None:
     rate, bounds = 500.0, Bounds(40)
     arrivals = arrival_schedule(rate, bounds)
@@ -133,6 +143,7 @@ def test_arrivals_are_seeded_and_bounded_in_number() -> None:
     assert np.array_equal(whole, again)
     assert not np.array_equal(whole[:50], other[:50])
     assert np.array_equal(arrival_schedule(100, Bounds(2, max_requests=7), 1), whole[:7])
+    assert np.array_equal(arrival_schedule(100, Bounds(1.5, settle_s=0.5), 1), whole)
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 50.0), (95, 95.0), (99, 99.0), (99.5, 100.0), (100, 100.0)])

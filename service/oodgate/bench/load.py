@@ -11,6 +11,7 @@ from time import perf_counter
 import numpy as np
 import uvloop
 
+from oodgate.bench.alarm import Alarm
 from oodgate.bench.users import Load, Record, Seconds, Target, User, succeeded
 
 _PAUSE_S = 0.05  # of a client after an error, so that refusals do not turn a closed loop into a flood
@@ -23,13 +24,13 @@ class Bounds:
     duration_s: float
     max_requests: int = 1_000_000
     timeout_s: float = 30.0
-    settle_s: float = 0.0  # at least so long, and until every client was answered, a closed loop counts nothing
+    settle_s: float = 0.0  # so long nothing counts; in a closed loop longer, until every client was answered
 
 
 def arrival_schedule(rate: float, bounds: Bounds, seed: int = 0) -> Seconds:
-    """Times of a Poisson process with `rate` arrivals a second, ascending from 0; seeded."""
-    random = np.random.default_rng(seed)
-    times = random.uniform(0, bounds.duration_s, random.poisson(rate * bounds.duration_s))
+    """Times of a Poisson process with `rate` arrivals a second, ascending from 0 until the load ends; seeded."""
+    random, seconds = np.random.default_rng(seed), bounds.settle_s + bounds.duration_s
+    times = random.uniform(0, seconds, random.poisson(rate * seconds))
     return np.sort(times)[: bounds.max_requests]
 
 
@@ -107,26 +108,30 @@ class OpenLoop:
         self._users = [User(target, bounds.timeout_s, self._record, self._free_again) for _ in range(number)]
         self._free = deque(self._users)
         self._dues = deque[float]()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarmed = False
         self._ended = asyncio.Event()
 
     async def run(self) -> Load:
         """Until every arrival has its answer."""
         await asyncio.gather(*(user.connect() for user in self._users))
-        self._dues.extend((self._record.begin() + self._arrivals).tolist())
+        self._alarm = Alarm(asyncio.get_running_loop(), self._send_due)
+        start = self._record.begin(settle_s=self._bounds.settle_s) - self._bounds.settle_s
+        self._dues.extend((start + self._arrivals).tolist())
         self._send_due()
         await self._ended.wait()
+        self._alarm.close()
         for user in self._users:
             user.leave()
         exhausted = len(self._arrivals) == self._bounds.max_requests
-        return self._record.load(float(self._arrivals[-1]) if exhausted else self._bounds.duration_s)
+        last_s = float(self._arrivals[-1]) - self._bounds.settle_s if exhausted else self._bounds.duration_s
+        return self._record.load(last_s)
 
     def _send_due(self) -> None:
         """Send what is due while a connection is free, and look again when the next is."""
-        self._timer, now = None, perf_counter()
+        self._alarmed, now = False, perf_counter()
         while self._free and self._dues and self._dues[0] <= now:
             due = self._dues.popleft()
-            self._record.lateness.append(now - due)
+            self._record.sent_late(due, now - due)
             self._free.popleft().ask(due)
         self._wait()
 
@@ -140,6 +145,6 @@ class OpenLoop:
     def _wait(self) -> None:
         if not self._dues and len(self._free) == len(self._users):
             self._ended.set()
-        elif self._dues and self._free and self._timer is None:
-            wait_s = max(0.0, self._dues[0] - perf_counter())  # timers have a resolution of 1 ms and may be early
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._send_due)
+        elif self._dues and self._free and not self._alarmed:
+            self._alarmed = True
+            self._alarm.set(self._dues[0] - perf_counter())

@@ -22,7 +22,7 @@ CONNECTIONS = 256
 """Most requests in flight of an open loop; further arrivals wait for a connection, and their latency counts that."""
 
 SETTLE_S = 1.0
-"""Time before a closed loop counts; it warms up batches of the sizes that so many clients bring."""
+"""Time before a load counts; it warms up batches of the sizes that so many clients bring, and their connections."""
 
 _PREFIX = "OODGATE_"
 # One bundle on a port of its own; and nothing of the load may enter the operator's evidence of drift or quarantine.
@@ -63,7 +63,7 @@ class Service:
 
     def open(self, rate: float, duration_s: float) -> Row:
         """Measure arrivals at a rate."""
-        bounds = Bounds(duration_s)
+        bounds = Bounds(duration_s, settle_s=min(SETTLE_S, duration_s))
         arrivals = arrival_schedule(rate, bounds)
         return self._measure(lambda: run_open(self.target, arrivals, CONNECTIONS, bounds), None, rate)
 

@@ -64,7 +64,7 @@ def percentile_ms(seconds: Seconds, percent: float) -> float | None:
 
 @dataclass
 class Record:
-    """The answers since its beginning; those before it do not count."""
+    """The answers since its beginning; those before it do not count, nor those to requests due while it settled."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
@@ -73,22 +73,31 @@ class Record:
     sent: int = 0
     begun: bool = False
     end: float = math.inf
+    counts_from: float = -math.inf
 
-    def begin(self, duration_s: float = math.inf) -> float:
-        """Start the clock and return its time; good answers count for so long, errors until all are there."""
-        self.begun, self._start, self._cpu_start = True, perf_counter(), process_time()
+    def begin(self, duration_s: float = math.inf, settle_s: float = 0.0) -> float:
+        """Start the clock after a while and return its time; good answers count for so long, errors until all came."""
+        self.begun, self._began, self._cpu_start = True, perf_counter(), process_time()
+        self._start = self._began + settle_s
         self.end = self._start + duration_s
+        if settle_s:
+            self.counts_from = self._start
         return self._start
 
     def add(self, outcome: str, due: float) -> None:
         """Take in an answer to the request that was due at this time."""
         now = perf_counter()
-        if not self.begun or (succeeded(outcome) and now > self.end):
+        if not self.begun or due < self.counts_from or (succeeded(outcome) and now > self.end):
             return
         self.outcomes[outcome] += 1
         if succeeded(outcome):
             self.latencies.append(now - due)
             self.finished.append(now)
+
+    def sent_late(self, due: float, lateness_s: float) -> None:
+        """Take in how late the generator was itself with the request that was due at this time."""
+        if due >= self.counts_from:
+            self.lateness.append(lateness_s)
 
     @property
     def elapsed(self) -> float:
@@ -105,7 +114,7 @@ class Record:
             completed=int((np.array(self.finished) <= self._start + seconds).sum()),
             latencies=np.array(self.latencies),
             lateness=np.array(self.lateness),
-            generator_cpu=(process_time() - self._cpu_start) / max(perf_counter() - self._start, 1e-9),
+            generator_cpu=(process_time() - self._cpu_start) / max(perf_counter() - self._began, 1e-9),
         )
 
 
