@@ -23,8 +23,8 @@ from oodgate.rates import Way, Work, measure_rates
 from oodgate.settings import Acceleration
 
 SIZES = cuda_graphs.SIZES
-BATCH_COST_S = 0.001
-"""Of each batch elsewhere: threads wake, and locks go from hand to hand. Its images share it."""
+BATCH_COST_S = 0.002
+"""Of each batch elsewhere: threads wake, locks change hands, caches are filled anew. Its images share it."""
 
 GOOD_ENOUGH = 0.97
 """The smallest batch with this share of the highest rate is taken: its images wait for fewer others."""
