@@ -3,9 +3,12 @@
 import asyncio
 from time import perf_counter
 
+import pytest
 import uvloop
 
+from oodgate.bench import alarm as module
 from oodgate.bench.alarm import Alarm
+from oodgate.errors import SetupError
 
 
 async def rings_of(delays_s: list[float], wait_s: float) -> tuple[float, list[float]]:
@@ -47,3 +50,9 @@ def test_an_alarm_that_is_closed_is_silent() -> None:
         return rings
 
     assert uvloop.run(closed_early()) == []
+
+
+def test_a_system_without_such_timers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_libc", object())
+    with pytest.raises(SetupError, match="Linux"):
+        uvloop.run(rings_of([0.1], 0.0))

@@ -10,6 +10,8 @@ import time
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 
+from oodgate.errors import SetupError
+
 _NS = 1_000_000_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -29,11 +31,14 @@ class Alarm:
     """One alarm at a time; it rings in a callback of the loop."""
 
     def __init__(self, loop: AbstractEventLoop, on_ring: Callable[[], None]) -> None:
-        """Raises OSError where the system has no descriptor left."""
+        """Raises SetupError where the system is not Linux, or has no descriptor left."""
+        if not hasattr(_libc, "timerfd_create"):
+            raise SetupError("requests at a rate need the timers of Linux; measure there, or with --clients")
         self._loop, self._on_ring = loop, on_ring
         self._descriptor = _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._descriptor < 0:
-            raise OSError(ctypes.get_errno(), "no timer for the load")
+            reason = os.strerror(ctypes.get_errno())
+            raise SetupError(f"no timer for the load: {reason}; allow more open files (`ulimit -n`)")
         loop.add_reader(self._descriptor, self._ring)
 
     def set(self, delay_s: float) -> None:

@@ -124,7 +124,7 @@ class OpenLoop:
             user.leave()
         exhausted = len(self._arrivals) == self._bounds.max_requests
         last_s = float(self._arrivals[-1]) - self._bounds.settle_s if exhausted else self._bounds.duration_s
-        return self._record.load(last_s)
+        return self._record.load(max(0.0, last_s))
 
     def _send_due(self) -> None:
         """Send what is due while a connection is free, and look again when the next is."""
