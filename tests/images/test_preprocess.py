@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Resize
 
 from conftest import random_picture
+from oodgate.images.bilinear import resize_bilinear
 from oodgate.images.preprocess import Preprocessing, preprocess
 
 SIZES = [(1, 1), (1, 7), (7, 1), (5, 8), (16, 16), (16, 40), (33, 17), (64, 64), (97, 131), (200, 51), (18, 500)]
@@ -137,6 +138,7 @@ def test_nearest_crop_of_a_huge_resized_picture_shows_the_right_place() -> None:
 MOST_BYTES = """
 import resource, sys
 from PIL import Image
+from oodgate.images.bilinear import resize_bilinear
 from oodgate.images.preprocess import Preprocessing, preprocess
 wanted = Preprocessing(resize=4096, crop=(4096, 4096), interpolation=sys.argv[1], mean=(0, 0, 0), std=(1, 1, 1))
 preprocess(Image.new("RGB", (64, 64)), wanted.model_copy(update={"resize": 32, "crop": (32, 32)}))
@@ -171,3 +173,8 @@ def test_largest_crop_of_a_long_picture_takes_memory_for_the_crop_alone(interpol
 def test_impossible_transforms_are_refused(fields: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         transform(**fields)
+
+
+def test_resized_pixels_have_their_colours_side_by_side_without_a_copy() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    assert resize_bilinear(pixels, height=30, width=40).flags.c_contiguous
