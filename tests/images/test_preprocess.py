@@ -138,7 +138,6 @@ def test_nearest_crop_of_a_huge_resized_picture_shows_the_right_place() -> None:
 MOST_BYTES = """
 import resource, sys
 from PIL import Image
-from oodgate.images.bilinear import resize_bilinear
 from oodgate.images.preprocess import Preprocessing, preprocess
 wanted = Preprocessing(resize=4096, crop=(4096, 4096), interpolation=sys.argv[1], mean=(0, 0, 0), std=(1, 1, 1))
 preprocess(Image.new("RGB", (64, 64)), wanted.model_copy(update={"resize": 32, "crop": (32, 32)}))
