@@ -143,7 +143,7 @@ def _asking(request: "openvino.InferRequest") -> Copy:
         request.set_input_tensor(openvino.Tensor(pixels.numpy(), shared_memory=True))
         request.infer()
         logits, activation = (torch.from_numpy(request.get_output_tensor(place).data) for place in range(2))
-        return logits.clone(), activation.clone()  # the next request writes over them
+        return logits.clone(), activation.permute(0, 3, 1, 2).clone()  # the next request writes over them
 
     return ask
 
@@ -166,4 +166,7 @@ def _converted(network: torch.jit.ScriptModule, preprocessing: Preprocessing) ->
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     mean, std = ([255 * value for value in values] for values in (preprocessing.mean, preprocessing.std))
     steps.input().preprocess().convert_element_type(openvino.Type.f32).mean(mean).scale(std)
+    # Maxima over the positions of channels that lie side by side take torch a fifth of the time.
+    steps.output(1).model().set_layout(openvino.Layout("NCHW"))
+    steps.output(1).tensor().set_layout(openvino.Layout("NHWC"))
     return steps.build()

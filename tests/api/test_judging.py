@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from conftest import random_picture
 from oodgate.api.judging import Judge, Judgement
@@ -24,12 +23,12 @@ def gate(bundle_folder: Path) -> Gate:
     return Gate(load_bundle(bundle_folder), "cpu")
 
 
-def opens(seed: int) -> Callable[[], Image.Image]:
-    return lambda: random_picture(seed)
+def opens(seed: int) -> Callable[[], np.ndarray]:
+    return lambda: np.array(random_picture(seed))
 
 
-def raises(error: Exception) -> Callable[[], Image.Image]:
-    def fail() -> Image.Image:
+def raises(error: Exception) -> Callable[[], np.ndarray]:
+    def fail() -> np.ndarray:
         raise error
 
     return fail

@@ -8,8 +8,8 @@ from pathlib import Path
 from threading import Event
 from threading import enumerate as enumerate_threads
 
+import numpy as np
 import pytest
-from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from conftest import random_picture
@@ -65,8 +65,8 @@ def rename(folder: Path, name: str) -> None:
     manifest.write_text(manifest.read_text().replace('"tiny"', f'"{name}"'))
 
 
-def picture() -> Image.Image:
-    return random_picture(0)
+def picture() -> np.ndarray:
+    return np.array(random_picture(0))
 
 
 def test_the_default_is_the_only_model_or_the_one_that_is_named(models: Path) -> None:

@@ -35,7 +35,7 @@ ORIENTATION, RATIONAL = 274, 5
 
 
 def pixels_of(data: bytes) -> np.ndarray:
-    return np.array(decode(data, LIMIT, FORMATS))
+    return decode(data, LIMIT, FORMATS)
 
 
 def test_jpeg_header_over_the_limit_is_refused_by_its_number() -> None:

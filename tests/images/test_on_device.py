@@ -69,7 +69,10 @@ def test_what_is_not_plain_is_opened_on_the_host_in_its_place() -> None:
     turned[0x0112] = 6
     file = BytesIO()
     random_picture(1).save(file, "JPEG", exif=turned)
-    asked = [*pictures(smooth(0), encoded(random_picture(0)), b"no image", file.getvalue()), lambda: random_picture(2)]
+    asked = [
+        *pictures(smooth(0), encoded(random_picture(0)), b"no image", file.getvalue()),
+        lambda: np.array(random_picture(2)),
+    ]
     found = opener().open([*asked, *pictures(smooth(1))])
     kinds = [type(one) for one in found]
     assert kinds == [OpenedOnDevice, Opened, InvalidImage, Opened, Opened, OpenedOnDevice]

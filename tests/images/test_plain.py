@@ -3,6 +3,7 @@
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,7 +83,7 @@ def test_every_other_file_is_not(data: bytes) -> None:
 
 
 def test_a_picture_that_is_no_file_is_not() -> None:
-    assert plain_file(lambda: random_picture(0), PREPROCESSING) is None
+    assert plain_file(lambda: np.array(random_picture(0)), PREPROCESSING) is None
 
 
 def test_the_limits_of_an_image_hold() -> None:

@@ -54,5 +54,5 @@ def test_batches_hold_every_image_once_in_order(tmp_path: Path, size: int) -> No
     paths = [write_picture(tmp_path / f"{index}.png", index) for index in range(7)]
     batches = list(read_batches(paths, HostOpener(PREPROCESSING), size))
     assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
-    expected = [preprocess(Image.open(path), PREPROCESSING) for path in paths]
+    expected = [preprocess(np.array(Image.open(path)), PREPROCESSING) for path in paths]
     np.testing.assert_array_equal(torch.cat(batches).numpy(), expected)

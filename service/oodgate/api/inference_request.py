@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import ValidationError
 
 from oodgate.api.inference_schemas import InferenceRequest, InputTensor
@@ -142,7 +141,7 @@ def _bytes(file: memoryview | str, position: int) -> bytes:
         ) from error
 
 
-def _decode_file(file: bytes, settings: Settings) -> Image.Image:
+def _decode_file(file: bytes, settings: Settings) -> NDArray[np.uint8]:
     return decode(not_empty(file), settings.max_pixels, settings.formats)
 
 
@@ -177,10 +176,11 @@ def _numbers(content: Any, count: int, datatype: str) -> NDArray[Any]:
     return np.array(values, np.uint8)
 
 
-def _picture(image: NDArray[Any]) -> Image.Image:
-    """A picture of pixels (H, W, 3): uint8, or floats from 0 to 1, which are rounded to 255 steps."""
+def _picture(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """RGB pixels (H, W, 3) of uint8, or floats from 0 to 1, which are rounded to 255 steps."""
     if image.dtype == np.uint8:
-        return Image.fromarray(image)
+        return image.copy()  # where it comes from cannot be written to
     if not ((image >= 0) & (image <= 1)).all():
         raise MalformedInference("pixels of FP32 must be numbers from 0 to 1, before any normalising")
-    return Image.fromarray(np.rint(image * 255).astype(np.uint8))
+    rounded: NDArray[np.uint8] = np.rint(image * 255).astype(np.uint8)
+    return rounded

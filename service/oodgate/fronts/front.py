@@ -17,7 +17,6 @@ from typing import cast
 import numpy as np
 import uvicorn
 import uvloop
-from PIL import Image
 
 from oodgate.api.accounts import Accounts
 from oodgate.api.checks import believing, checks_of
@@ -128,7 +127,7 @@ def warm_up(transform: Transform) -> None:
     """Bring along now what the first picture would have to wait for."""
     if transform.preprocessing:
         side = transform.preprocessing.resize + 1
-        preprocess(Image.fromarray(np.zeros((side, side, 3), np.uint8)), transform.preprocessing)
+        preprocess(np.zeros((side, side, 3), np.uint8), transform.preprocessing)
 
 
 async def run(link: int, slots: int, listening: int) -> None:

@@ -1,4 +1,4 @@
-"""Bytes of an image file -> RGB picture, with every limit checked before pixels are allocated.
+"""Bytes of an image file -> RGB pixels, with every limit checked before pixels are allocated.
 
 The declared content type plays no part here: the bytes say what they are, and only the allowed decoders look.
 """
@@ -8,11 +8,14 @@ from contextlib import suppress
 from io import BytesIO
 
 import imagesize
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from oodgate.errors import InvalidImage, TooManyPixels
+from oodgate.images.jpeg import decode_plain, is_plain
 from oodgate.images.silence import silence_decoders
 from oodgate.images.work import CountedFile, check_run_lengths, check_work
 
@@ -34,8 +37,8 @@ _TURNS = {
 }
 
 
-def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> Image.Image:
-    """Decode an image file whole into mode RGB, upright.
+def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> NDArray[np.uint8]:
+    """Decode an image file whole; returns RGB pixels (H, W, 3), upright.
 
     The first frame stands for an animation, EXIF orientation is applied, transparency lies on white, 16-bit grey
     is scaled to 8 bits. Raises InvalidImage where the bytes are not an image of the allowed `formats` (lower-case
@@ -54,13 +57,15 @@ def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> Image.Image:
         _check_pixels(*image.size, max_pixels)
         _check_tiles(image, max_pixels)
         check_run_lengths(image)
+        if is_plain(image) and (pixels := decode_plain(data, *image.size)) is not None:
+            return pixels
         try:
             image.load()
         except InvalidImage:
             raise
         except Exception as error:
             raise InvalidImage(f"the {image.format} data is damaged or cut short; send the whole file") from error
-        return _to_rgb(_upright(image))
+        return np.array(_to_rgb(_upright(image)))
 
 
 def _check_webp_canvas(data: bytes, max_pixels: int) -> None:
@@ -106,4 +111,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         paper = Image.new("RGB", picture.size, "white")
         paper.paste(picture, mask=picture)
         return paper
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

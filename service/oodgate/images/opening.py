@@ -9,14 +9,13 @@ from time import perf_counter
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from PIL import Image
 
 from oodgate.errors import InferenceFailed, RequestError
 from oodgate.images.decode import decode
 from oodgate.images.preprocess import Preprocessing, preprocess
 
-OpenPicture = Callable[[], Image.Image]
-"""What makes a picture of mode RGB, or raises the RequestError that says why there is none."""
+OpenPicture = Callable[[], NDArray[np.uint8]]
+"""What makes RGB pixels (H, W, 3) of a picture, or raises the RequestError that says why there is none."""
 
 log = structlog.stdlib.get_logger("oodgate")
 
@@ -29,8 +28,8 @@ class FilePicture:
     max_pixels: int
     formats: Sequence[str]
 
-    def __call__(self) -> Image.Image:
-        """Its picture, as `decode` makes it."""
+    def __call__(self) -> NDArray[np.uint8]:
+        """Its pixels, as `decode` makes it."""
         return decode(self.data, self.max_pixels, self.formats)
 
 

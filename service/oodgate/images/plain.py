@@ -1,17 +1,15 @@
-"""Plain JPEG files: those of which every decoder makes the same picture, but for rounding."""
+"""Which files a device may decode: plain JPEG files, whole and within the limits of an image."""
 
 from dataclasses import dataclass
 
-from PIL import ExifTags, Image
+from PIL import Image
 
+from oodgate.images.jpeg import is_plain
 from oodgate.images.opening import FilePicture, OpenPicture
 from oodgate.images.preprocess import Preprocessing, is_resized_whole
 from oodgate.images.work import CountedFile, check_work
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
-_COMPONENTS = ([1], [1, 2, 3])  # grey levels, or brightness and two colours; other numbers may say other colours
-_COLOURS = 1  # what Adobe's marker says of brightness and two colours
-_UPRIGHT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ def plain_file(picture: OpenPicture, preprocessing: Preprocessing) -> PlainFile 
         check_work(picture.data)
         with Image.open(CountedFile(picture.data), formats=["JPEG"]) as image:
             pixels = image.width * image.height
-            plain = pixels <= picture.max_pixels and _is_plain(image) and is_resized_whole(image.size, preprocessing)
+            plain = pixels <= picture.max_pixels and is_plain(image) and is_resized_whole(image.size, preprocessing)
             return PlainFile(picture.data, pixels) if plain else None
     except Exception:  # hostile bytes raise anything
         return None
@@ -38,10 +36,3 @@ def plain_file(picture: OpenPicture, preprocessing: Preprocessing) -> PlainFile 
 
 def _is_whole_jpeg(file: FilePicture) -> bool:
     return "jpeg" in file.formats and file.data.startswith(_START) and file.data.endswith(_END)
-
-
-def _is_plain(image: Image.Image) -> bool:
-    components = [layer[0] for layer in getattr(image, "layer", ())]
-    colours = image.info.get("adobe_transform", _COLOURS)
-    upright = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) == _UPRIGHT
-    return image.format == "JPEG" and components in _COMPONENTS and colours == _COLOURS and upright

@@ -1,4 +1,4 @@
-"""RGB picture -> uint8 pixels of the network's input size: resize, then centre crop, as the bundle says.
+"""RGB pixels of a picture -> those of the network's input size: resize, then centre crop, as the bundle says.
 
 Normalising happens on the device (`model.py`): only uint8 pixels travel.
 """
@@ -46,20 +46,20 @@ class Preprocessing(BaseModel):
         return self
 
 
-def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Resize the shorter side and crop the centre; returns uint8 pixels (H, W, 3).
+def preprocess(picture: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Resize the shorter side of uint8 pixels (H, W, 3) and crop the centre; returns pixels of their own.
 
     Equal to torchvision's Resize (antialiased) and CenterCrop on the same picture, within one grey level.
     """
-    size = resized_size(image.size, preprocessing.resize)
-    height, width = preprocessing.crop
+    before = (picture.shape[1], picture.shape[0])
+    size, (height, width) = resized_size(before, preprocessing.resize), preprocessing.crop
     left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
-    if size == image.size:
-        return np.array(image.crop((left, top, left + width, top + height)))
-    if not is_resized_whole(image.size, preprocessing):
-        return _resize_centre(image, size, (left, top, left + width, top + height), preprocessing.interpolation)
-    pixels = _resize_whole(image, size, preprocessing.interpolation)
-    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+    crop = (left, top, left + width, top + height)
+    if size == before:
+        return _cut(picture, crop).copy()
+    if not is_resized_whole(before, preprocessing):
+        return _resize_centre(picture, size, crop, preprocessing.interpolation)
+    return np.ascontiguousarray(_cut(_resize_whole(picture, size, preprocessing.interpolation), crop))
 
 
 def is_resized_whole(size: tuple[int, int], preprocessing: Preprocessing) -> bool:
@@ -74,25 +74,32 @@ def resized_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
     return width, height
 
 
-def _resize_whole(image: Image.Image, size: tuple[int, int], interpolation: Interpolation) -> NDArray[np.uint8]:
+def _cut(pixels: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    left, top, right, bottom = box
+    return pixels[top:bottom, left:right]
+
+
+def _resize_whole(pixels: NDArray[np.uint8], size: tuple[int, int], interpolation: Interpolation) -> NDArray[np.uint8]:
     if interpolation == "bilinear":
         from oodgate.images.bilinear import resize_bilinear  # brings torch along, which no other transform needs
 
-        return resize_bilinear(np.array(image), height=size[1], width=size[0])
-    return np.array(image.resize(size, _RESAMPLING[interpolation]))
+        return resize_bilinear(pixels, height=size[1], width=size[0])
+    return np.array(Image.fromarray(pixels).resize(size, _RESAMPLING[interpolation]))
 
 
 def _resize_centre(
-    image: Image.Image, size: tuple[int, int], crop: tuple[int, int, int, int], interpolation: Interpolation
+    picture: NDArray[np.uint8], size: tuple[int, int], crop: tuple[int, int, int, int], interpolation: Interpolation
 ) -> NDArray[np.uint8]:
     # One by a million pixels would be resized to 32 by 32 million: only what the crop shows is made, from only the
     # part of the picture that it shows. The part starts at a whole pixel near the crop, since Pillow keeps the box
     # in short floating-point numbers.
-    scale = (image.width / size[0], image.height / size[1])
+    height, width, _ = picture.shape
+    scale = (width / size[0], height / size[1])
     left, top, right, bottom = (edge * scale[axis % 2] for axis, edge in enumerate(crop))
     beside, above = (ceil(_MARGIN * max(1, one)) for one in scale)
     corner = max(0, floor(left) - beside), max(0, floor(top) - above)
-    part = image.crop((*corner, min(image.width, ceil(right) + beside), min(image.height, ceil(bottom) + above)))
+    part = _cut(picture, (*corner, min(width, ceil(right) + beside), min(height, ceil(bottom) + above)))
     box = (left - corner[0], top - corner[1], right - corner[0], bottom - corner[1])
-    box = (box[0], box[1], min(box[2], part.width), min(box[3], part.height))
-    return np.array(part.resize((crop[2] - crop[0], crop[3] - crop[1]), _RESAMPLING[interpolation], box))
+    box = (box[0], box[1], min(box[2], part.shape[1]), min(box[3], part.shape[0]))
+    wanted = (crop[2] - crop[0], crop[3] - crop[1])
+    return np.array(Image.fromarray(part).resize(wanted, _RESAMPLING[interpolation], box))

@@ -193,7 +193,7 @@ def _gallery(title: str, mistakes: list[tuple[ReportSet, int]], sign: int) -> di
 
 def _thumbnail(group: ReportSet, index: int) -> dict[str, Any]:
     path = group.paths[index]
-    image = decode(path.read_bytes(), MAX_PIXELS, tuple(IMAGE_TYPES))
+    image = Image.fromarray(decode(path.read_bytes(), MAX_PIXELS, tuple(IMAGE_TYPES)))
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     image.save(buffer, "PNG", optimize=True)
