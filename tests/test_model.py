@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from conftest import TinyNetwork
 from networks import DeeperNetwork
-from oodgate.acceleration import ON_CPU, ON_CUDA, How, accelerations_for
+from oodgate import model as module
+from oodgate.acceleration import ON_CPU, ON_CUDA, Copy, How, accelerations_for, in_portions
 from oodgate.bundle import FORMAT_VERSION, Bundle, Manifest, Outputs
 from oodgate.engines import load_network, save_network
 from oodgate.errors import BundleError, SetupError
@@ -169,6 +170,32 @@ def test_a_worker_can_run_the_network_itself_in_between() -> None:
     model.enter_worker([How(1, "openvino")])
     model.adapt(How(1))
     assert torch.equal(model.run(pixels).logits, expected)
+
+
+@pytest.mark.parametrize("how", [How(1), How(1, "openvino")], ids=str)
+@pytest.mark.parametrize(("images", "portions"), [(1, [1]), (2, [2]), (3, [2, 1]), (8, [2, 2, 2, 2])])
+def test_a_batch_goes_through_the_network_in_portions(
+    how: How, images: int, portions: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, pixels = Model(deeper(), "cpu"), random_pixels(images)
+    expected = model.run(pixels)
+    model.settle({how}, 1)
+    model.enter_worker([how])
+    seen: list[int] = []
+
+    def watched(forward: Copy, most: int) -> Copy:
+        def counted(some: Tensor) -> tuple[Tensor, Tensor]:
+            seen.append(len(some))
+            return forward(some)
+
+        return in_portions(counted, most)
+
+    monkeypatch.setattr(module, "in_portions", watched)
+    model.adapt(how, portion=2)
+    found = model.run(pixels)
+    assert seen == portions
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.activation, expected.activation, rtol=1e-4, atol=1e-5)
 
 
 def test_settled_copies_are_as_many_as_there_are_workers_and_answer_as_the_network() -> None:

@@ -8,7 +8,7 @@ from conftest import tiny_bundle
 from oodgate.acceleration import How
 from oodgate.model import Model
 from oodgate.rates import Way
-from oodgate.tuning import Tuning, available_cores, chosen, measure, most_workers, smallest_good, tuned
+from oodgate.tuning import Tuning, available_cores, chosen, in_portions, measure, most_workers, smallest_good, tuned
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,21 @@ def test_a_batch_is_run_by_its_size_and_by_what_runs_beside_it() -> None:
     assert arranged.hows == {many, few, lone}
 
 
+@pytest.mark.parametrize(
+    ("rates", "forwards", "portion", "size"),
+    [
+        ({1: 215.0, 2: 238.0, 4: 242.0, 8: 228.0}, {1: 232.0, 2: 250.0, 4: 255.0}, 2, 8),  # a batch of 8 takes 66 ms
+        ({1: 100.0, 2: 150.0, 4: 180.0, 8: 190.0, 16: 200.0}, {1: 110.0, 16: 220.0}, 16, 16),
+        ({1: 20.0, 2: 19.0, 4: 18.0}, {1: 20.0, 2: 19.0}, 1, 1),
+    ],
+)
+def test_a_batch_that_is_too_large_for_the_caches_is_run_in_portions(
+    rates: dict[int, float], forwards: dict[int, float], portion: int, size: int
+) -> None:
+    found = in_portions(Tuning(workers=2, images_per_s=rates), forwards, (1, 2, 4, 8, 16))
+    assert (found.portion, found.max_batch, found.images_per_s) == (portion, size, rates)
+
+
 def remembered(model: Model, network: str, folder: Path) -> Tuning:
     return tuned(model, model.run, network, folder, ("openvino",))
 
@@ -83,7 +98,7 @@ def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> Non
     found = measure(model, model.run, tuple(model.accelerations))
     assert 1 <= found.workers * found.many.threads <= available_cores()
     assert found.lone.threads in (1, available_cores())
-    assert found.max_batch in found.images_per_s
+    assert {found.portion, found.max_batch} <= {1, 2, 4, 8, 16}
     assert found.rate == max(found.images_per_s.values()) > 0
 
 

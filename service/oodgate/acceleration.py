@@ -38,6 +38,18 @@ class Original:
     normalise: Normalise
 
 
+def in_portions(copy: Copy, most: int) -> Copy:
+    """The same, with so many images in the network at a time."""
+
+    def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        if len(pixels) <= most:
+            return copy(pixels)
+        logits, activations = zip(*(copy(portion) for portion in pixels.split(most)), strict=True)
+        return torch.cat(logits), torch.cat(activations)
+
+    return run
+
+
 class How(NamedTuple):
     """How a forward is run: with so many threads, where 0 leaves it to torch, by the network or by a faster copy."""
 

@@ -11,7 +11,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from oodgate.acceleration import Accelerations, Copies, Copy, How, Original, accelerations_for
+from oodgate.acceleration import Accelerations, Copies, Copy, How, Original, accelerations_for, in_portions
 from oodgate.bundle import Bundle
 from oodgate.cuda_graphs import MOST_RECORDED
 from oodgate.engines import DTYPES, ENGINES, Network
@@ -92,10 +92,14 @@ class Model:
         if self.device.type == "cuda":  # for its copies and scores, beside the forward of another
             torch.cuda.set_stream(torch.cuda.Stream(self.device))
 
-    def adapt(self, how: How) -> None:
-        """Run the next forwards of the calling thread in one of its ways, or by the network."""
+    def adapt(self, how: How, portion: int = 0) -> None:
+        """Run the next forwards of the calling thread in one of its ways, or by the network.
+
+        Batches of more than `portion` images, if it is given, go through it in portions of so many.
+        """
         use_threads(how.threads)
-        self._own.in_use = self._own.copies[how] if how.accelerated else self._forward
+        forward = self._own.copies[how] if how.accelerated else self._forward
+        self._own.in_use = in_portions(forward, portion) if portion else forward
 
     def noise(self, images: int) -> Tensor:
         """uint8 pixels (N, H, W, 3) of one random image; on the host, where a GPU can fetch them by itself."""

@@ -93,9 +93,9 @@ def team_for(model: Model, work: Work, way: Way) -> "Team | None":
 class Team:
     """Threads that run the network at the same time, all in one way."""
 
-    def __init__(self, model: Model, work: Work, way: Way) -> None:
+    def __init__(self, model: Model, work: Work, way: Way, portion: int = 0) -> None:
         """After `Model.accelerate`, where the way is accelerated."""
-        self._model, self._work, self.way = model, work, way
+        self._model, self._work, self.way, self._portion = model, work, way, portion
         self._start = Barrier(way.workers)
         self._pool = ThreadPoolExecutor(way.workers, initializer=self._enter)
         self._all(lambda: None)  # every thread takes its copy before another team's are made
@@ -125,7 +125,7 @@ class Team:
 
     def _enter(self) -> None:
         self._model.enter_worker([self.way.how])
-        self._model.adapt(self.way.how)
+        self._model.adapt(self.way.how, self._portion)
 
     def _all(self, work: Callable[[], None]) -> None:
         def together() -> None:

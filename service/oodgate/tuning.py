@@ -1,8 +1,9 @@
 """How to run a network fastest on this machine: how many workers, threads of each, images in a batch. Measured.
 
-The best size of a batch is a matter of caches: on a CPU it is often 4 or 8, and 64 is slower. Several forwards on one
-thread each are faster than one on all, but a forward that runs alone is not. What accelerates one network slows
-another down, and what is fastest for many images may not be for one.
+What a network runs fastest at a time is a matter of caches: on a CPU often 2 to 8 images, and 64 are slower. A larger
+batch, which costs less of everything else, goes through it in such portions. Several forwards on one thread each are
+faster than one on all, but a forward that runs alone is not. What accelerates one network slows another down, and what
+is fastest for many images may not be for one.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ BATCH_COST_S = 0.002
 """Of each batch elsewhere: threads wake, locks change hands, caches are filled anew. Its images share it."""
 
 GOOD_ENOUGH = 0.97
-"""The smallest batch with this share of the highest rate is taken: its images wait for fewer others."""
+"""The smallest number of images with this share of the highest rate is taken: they wait for fewer others."""
 
 _CUDA_WORKERS = 4  # the GPU computes for one while the others prepare their batches
 _WORKERS_PAY = 0.85
@@ -47,6 +48,7 @@ class Tuning:
     few: How = _BY_TORCH  # a smaller one while others run
     lone: How = _BY_TORCH  # a smaller one that runs alone
     many_from: int = 1
+    portion: int = 0  # images of a batch that go through the network at a time; 0: all
     images_per_s: dict[int, float] = field(default_factory=dict)  # by size of a batch, all workers together
 
     def how(self, images: int, alone: bool) -> How:
@@ -107,7 +109,10 @@ def measure(model: Model, work: Work, accelerations: Sequence[Acceleration]) -> 
     rates = measure_rates(model, work, ways, sizes[::2])
     workers = most_workers({way.workers: max(rates[way].values()) for way in ways})
     ways = ways_of(Way(workers, cores // workers), accelerations)
-    return _with_lone_forward(model, work, chosen(measure_rates(model, work, ways, sizes)))
+    found = chosen(measure_rates(model, work, ways, sizes))
+    many = Way(found.workers, *found.many)
+    forwards = measure_rates(model, model.run, [many], sizes).get(many, found.images_per_s)
+    return _with_lone_forward(model, work, in_portions(found, forwards, sizes))
 
 
 def _rates_on_gpu(
@@ -137,14 +142,25 @@ def chosen(rates: dict[Way, dict[int, float]]) -> Tuning:
     few = preferred(many, {way: ones[way] for way in (many, preferred(first, ones))})
     faster = [size for size, rate in rates[many].items() if rate >= rates[few][size]]
     return Tuning(
-        many.workers,
-        smallest_good(rates[many], many.workers),
-        many.how,
-        few.how,
-        few.how,
-        min(faster, default=1),
-        rates[many],
+        workers=many.workers,
+        max_batch=smallest_good(rates[many], many.workers),
+        many=many.how,
+        few=few.how,
+        lone=few.how,
+        many_from=min(faster, default=1),
+        images_per_s=rates[many],
     )
+
+
+def in_portions(tuning: Tuning, forwards: dict[int, float], sizes: Sequence[int]) -> Tuning:
+    """The same with larger batches, where several of what the network alone runs fastest may make one.
+
+    `forwards` are its images per second by how many it has at a time.
+    """
+    rates = tuning.images_per_s
+    reached = {size: max(rate for smaller, rate in rates.items() if smaller <= size) for size in sizes}
+    portion = min(images for images, rate in forwards.items() if rate >= GOOD_ENOUGH * max(forwards.values()))
+    return replace(tuning, portion=portion, max_batch=smallest_good(reached, tuning.workers))
 
 
 def preferred(first: Way, rates: dict[Way, float]) -> Way:
@@ -178,7 +194,7 @@ def available_cores() -> int:
 
 def _identity(model: Model, network_hash: str, accelerations: Sequence[Acceleration]) -> str:
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{available_cores()} cores"
-    rule = (GOOD_ENOUGH, BATCH_COST_S)  # what another rule chose may be another size
+    rule = (GOOD_ENOUGH, BATCH_COST_S, "portions")  # what another rule chose may be another size
     facts = (network_hash, device, model.precision, str(torch.__version__), tuple(accelerations), rule)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 

@@ -104,6 +104,7 @@ def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
         model=bundle.manifest.name,
         workers=found.workers,
         batch=found.max_batch,
+        portion=found.portion,
         **{name: " ".join(map(str, how)) for name, how in (("many", found.many), ("one", found.lone))},
     )
     told = replace(found, workers=settings.workers or found.workers)

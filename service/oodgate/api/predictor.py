@@ -182,7 +182,7 @@ def create_batcher(facilities: Facilities, gate: Gate, metrics: ModelMetrics) ->
         BatchLimits(tuning.max_batch, settings.max_wait_ms / 1000, settings.max_queue, tuning.workers),
         keep_on_loop,
         on_start=partial(gate.model.enter_worker, tuning.hows),
-        on_share=lambda images, alone: gate.model.adapt(tuning.how(images, alone)),
+        on_share=lambda images, alone: gate.model.adapt(tuning.how(images, alone), tuning.portion),
         on_failure=lambda error: log.error("a batch failed", exc_info=error),
         on_death=lambda error: log.critical("the worker ended", exc_info=error),
         soon=lambda step: asyncio.get_running_loop().call_soon(step),

@@ -83,7 +83,8 @@ def _gate_at_work(settings: Settings) -> Iterator[tuple[Team, Tensor]]:
     if opened.gate is None:
         raise SetupError(opened.reason or "the bundle cannot be served")
     gate, tuning = opened.gate, opened.gate.tuning
-    with Team(gate.model, lambda pixels: judge(gate, pixels), Way(tuning.workers, *tuning.many)) as team:
+    way = Way(tuning.workers, *tuning.many)
+    with Team(gate.model, lambda pixels: judge(gate, pixels), way, tuning.portion) as team:
         yield team, gate.model.noise(tuning.max_batch)
 
 
