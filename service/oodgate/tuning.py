@@ -20,7 +20,7 @@ import torch
 from oodgate import cuda_graphs
 from oodgate.acceleration import How
 from oodgate.model import Model
-from oodgate.rates import Way, Work, measure_rates
+from oodgate.rates import Way, Work, measure_rates, team_for
 from oodgate.settings import Acceleration
 
 SIZES = cuda_graphs.SIZES
@@ -28,10 +28,12 @@ BATCH_COST_S = 0.002
 """Of each batch elsewhere: threads wake, locks change hands, caches are filled anew. Its images share it."""
 
 GOOD_ENOUGH = 0.97
-"""The smallest number of images with this share of the highest rate is taken: they wait for fewer others."""
+"""The smallest batch with this share of the highest rate is taken: its images wait for fewer others."""
 
 _CUDA_WORKERS = 4  # the GPU computes for one while the others prepare their batches
 _WORKERS_PAY = 0.85
+_NEAR = 0.9
+_LOOKS, _LOOK_S = 5, 0.15
 _ACCELERATION_PAYS = 1.1  # times as fast as without; copies cost memory
 _BY_TORCH = How(0)
 
@@ -110,9 +112,7 @@ def measure(model: Model, work: Work, accelerations: Sequence[Acceleration]) -> 
     workers = most_workers({way.workers: max(rates[way].values()) for way in ways})
     ways = ways_of(Way(workers, cores // workers), accelerations)
     found = chosen(measure_rates(model, work, ways, sizes))
-    many = Way(found.workers, *found.many)
-    forwards = measure_rates(model, model.run, [many], sizes).get(many, found.images_per_s)
-    return _with_lone_forward(model, work, in_portions(found, forwards, sizes))
+    return _with_lone_forward(model, work, in_portions(found, _forwards(model, found), sizes))
 
 
 def _rates_on_gpu(
@@ -152,6 +152,18 @@ def chosen(rates: dict[Way, dict[int, float]]) -> Tuning:
     )
 
 
+def _forwards(model: Model, tuning: Tuning) -> dict[int, float]:
+    """Images per second of the network alone, at sizes that may be its fastest: long looks tell them apart."""
+    near = {size: rate for size, rate in tuning.images_per_s.items() if rate >= _NEAR * tuning.rate}
+    quick = [size for size, rate in near.items() if tuning.workers * size / rate <= _LOOK_S] or [min(near)]
+    team = team_for(model, model.run, Way(tuning.workers, *tuning.many))
+    if team is None:
+        return near
+    with team:
+        looks = [{size: team.images_per_s(model.noise(size), _LOOK_S) for size in quick} for _ in range(_LOOKS)]
+    return {size: max(look[size] for look in looks) for size in quick}
+
+
 def in_portions(tuning: Tuning, forwards: dict[int, float], sizes: Sequence[int]) -> Tuning:
     """The same with larger batches, where several of what the network alone runs fastest may make one.
 
@@ -159,7 +171,7 @@ def in_portions(tuning: Tuning, forwards: dict[int, float], sizes: Sequence[int]
     """
     rates = tuning.images_per_s
     reached = {size: max(rate for smaller, rate in rates.items() if smaller <= size) for size in sizes}
-    portion = min(images for images, rate in forwards.items() if rate >= GOOD_ENOUGH * max(forwards.values()))
+    portion = max(forwards, key=lambda images: forwards[images])
     return replace(tuning, portion=portion, max_batch=smallest_good(reached, tuning.workers))
 
 
