@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +7,7 @@ from conftest import tiny_bundle
 from oodgate.acceleration import How
 from oodgate.model import Model
 from oodgate.rates import Way
-from oodgate.tuning import Tuning, available_cores, chosen, in_portions, measure, most_workers, smallest_good, tuned
+from oodgate.tuning import Tuning, available_cores, chosen, in_portions, measure, most_workers, smallest_good
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +89,6 @@ def test_a_batch_that_is_too_large_for_the_caches_is_run_in_portions(
     assert (found.portion, found.max_batch, found.images_per_s) == (portion, size, rates)
 
 
-def remembered(model: Model, network: str, folder: Path) -> Tuning:
-    return tuned(model, model.run, network, folder, ("openvino",))
-
-
 def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> None:
     found = measure(model, model.run, tuple(model.accelerations))
     assert 1 <= found.workers * found.many.threads <= available_cores()
@@ -102,32 +97,7 @@ def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> Non
     assert found.rate == max(found.images_per_s.values()) > 0
 
 
-def test_what_was_measured_is_remembered_for_the_same_network_only(model: Model, tmp_path: Path) -> None:
-    first = remembered(model, "one", tmp_path)
-    (path,) = tmp_path.iterdir()
-    changed = path.read_text().replace(f'"max_batch": {first.max_batch}', '"max_batch": 77')
-    path.write_text(changed)
-    assert remembered(model, "one", tmp_path).max_batch == 77
-    assert remembered(model, "other", tmp_path).max_batch != 77
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"workers": 1}', '{"images_per_s": 3}'])
-def test_a_damaged_memory_is_measured_anew(model: Model, tmp_path: Path, content: str) -> None:
-    remembered(model, "one", tmp_path)
-    (path,) = tmp_path.iterdir()
-    path.write_text(content)
-    assert isinstance(remembered(model, "one", tmp_path), Tuning)
-    assert path.read_text() != content
-
-
 def test_measuring_leaves_the_threads_of_the_caller_as_they_are(model: Model) -> None:
     before = torch.get_num_threads()
     measure(model, model.run, tuple(model.accelerations))
     assert torch.get_num_threads() == before
-
-
-def test_a_folder_that_cannot_be_written_costs_only_the_memory(model: Model, tmp_path: Path) -> None:
-    occupied = tmp_path / "state"
-    occupied.write_text("a file where the folder should be")
-    assert remembered(model, "one", occupied).rate > 0
-    assert occupied.is_file()

@@ -6,15 +6,11 @@ faster than one on all, but a forward that runs alone is not. What accelerates o
 is fastest for many images may not be for one.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Self
 
-import structlog
 import torch
 
 from oodgate import cuda_graphs
@@ -36,8 +32,6 @@ _NEAR = 0.9
 _LOOKS, _LOOK_S = 5, 0.15
 _ACCELERATION_PAYS = 1.1  # times as fast as without; copies cost memory
 _BY_TORCH = How(0)
-
-log = structlog.stdlib.get_logger("oodgate")
 
 
 @dataclass(frozen=True)
@@ -72,33 +66,6 @@ class Tuning:
     def rate(self) -> float:
         """The highest number of images per second."""
         return max(self.images_per_s.values())
-
-
-def tuned(
-    model: Model,
-    work: Work,
-    network_hash: str,
-    folder: Path | None,
-    accelerations: Sequence[Acceleration],
-) -> Tuning:
-    """The fastest way; measured once and remembered in a folder, if there is one, by network, device and threads."""
-    path = None if folder is None else folder / f"tuning-{_identity(model, network_hash, accelerations)}.json"
-    if path and (known := _read(path)):
-        return known
-    found = measure(model, work, accelerations)
-    if path:
-        _remember(path, found)
-    return found
-
-
-def _remember(path: Path, found: Tuning) -> None:
-    partial = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(asdict(found)))
-        partial.replace(path)
-    except OSError as error:  # a full disk costs a second at every start, not the service
-        log.warning("what was measured cannot be kept", path=str(path), reason=str(error))
 
 
 def measure(model: Model, work: Work, accelerations: Sequence[Acceleration]) -> Tuning:
@@ -202,20 +169,3 @@ def most_workers(rates: dict[int, float]) -> int:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _identity(model: Model, network_hash: str, accelerations: Sequence[Acceleration]) -> str:
-    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{available_cores()} cores"
-    rule = (GOOD_ENOUGH, BATCH_COST_S, "portions")  # what another rule chose may be another size
-    facts = (network_hash, device, model.precision, str(torch.__version__), tuple(accelerations), rule)
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
-
-def _read(path: Path) -> Tuning | None:
-    try:
-        record = json.loads(path.read_text())
-        record["images_per_s"] = {int(size): float(rate) for size, rate in record["images_per_s"].items()}
-        record |= {name: How(*record[name]) for name in ("many", "few", "lone")}
-        return Tuning(**record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # absent or damaged: it is measured anew

@@ -13,7 +13,8 @@ from oodgate.errors import SetupError
 from oodgate.gate import Gate, check_decoding
 from oodgate.pixels import opener_of
 from oodgate.settings import Settings
-from oodgate.tuning import Tuning, tuned
+from oodgate.tuning import Tuning
+from oodgate.tuning_memory import tuned
 
 log = structlog.stdlib.get_logger("oodgate")
 
