@@ -7,7 +7,7 @@ from conftest import tiny_bundle
 from oodgate.acceleration import How
 from oodgate.model import Model
 from oodgate.rates import Way
-from oodgate.tuning import Tuning, available_cores, chosen, in_portions, measure, most_workers, smallest_good
+from oodgate.tuning import Tuning, available_cores, chosen, measure, most_workers, smallest_good, with_portion
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +82,10 @@ def test_a_batch_is_run_by_its_size_and_by_what_runs_beside_it() -> None:
         ({1: 20.0, 2: 19.0, 4: 18.0}, {1: 20.0, 2: 19.0}, 1, 1),
     ],
 )
-def test_a_batch_that_is_too_large_for_the_caches_is_run_in_portions(
+def test_a_batch_that_is_too_large_for_the_caches_is_run_with_portion(
     rates: dict[int, float], forwards: dict[int, float], portion: int, size: int
 ) -> None:
-    found = in_portions(Tuning(workers=2, images_per_s=rates), forwards, (1, 2, 4, 8, 16))
+    found = with_portion(Tuning(workers=2, images_per_s=rates), forwards, (1, 2, 4, 8, 16))
     assert (found.portion, found.max_batch, found.images_per_s) == (portion, size, rates)
 
 

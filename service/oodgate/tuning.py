@@ -79,7 +79,7 @@ def measure(model: Model, work: Work, accelerations: Sequence[Acceleration]) -> 
     workers = most_workers({way.workers: max(rates[way].values()) for way in ways})
     ways = ways_of(Way(workers, cores // workers), accelerations)
     found = chosen(measure_rates(model, work, ways, sizes))
-    return _with_lone_forward(model, work, in_portions(found, _forwards(model, found), sizes))
+    return _with_lone_forward(model, work, with_portion(found, _forwards(model, found), sizes))
 
 
 def _rates_on_gpu(
@@ -131,8 +131,8 @@ def _forwards(model: Model, tuning: Tuning) -> dict[int, float]:
     return {size: max(look[size] for look in looks) for size in quick}
 
 
-def in_portions(tuning: Tuning, forwards: dict[int, float], sizes: Sequence[int]) -> Tuning:
-    """The same with larger batches, where several of what the network alone runs fastest may make one.
+def with_portion(tuning: Tuning, forwards: dict[int, float], sizes: Sequence[int]) -> Tuning:
+    """The same with the portion, and with larger batches where several portions may make one.
 
     `forwards` are its images per second by how many it has at a time.
     """
