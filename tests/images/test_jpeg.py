@@ -79,6 +79,17 @@ def test_memory_is_bounded_by_the_size_that_was_checked(monkeypatch: pytest.Monk
     assert made == [(8, 8, 3)]
 
 
+def test_a_file_that_is_far_too_short_for_its_size_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytearray(jpeg(8, 8))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 900, 1000)
+    made, empty = [], np.empty
+    monkeypatch.setattr(np, "empty", lambda shape, *rest: made.append(shape) or empty(shape, *rest))
+    assert decode_plain(bytes(data), 1000, 900) is None
+    assert made == []
+    assert len(data) * 256 < 1000 * 900
+
+
 @pytest.mark.parametrize(
     "data",
     [jpeg(mode="CMYK"), jpeg(image_format="PNG"), jpeg(image_format="WEBP"), jpeg(keep_rgb=True)],

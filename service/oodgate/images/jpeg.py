@@ -13,6 +13,7 @@ from PIL.ExifTags import Base
 _COMPONENTS = ([1], [1, 2, 3])  # grey levels, or brightness and two colours; other numbers may say other colours
 _COLOURS = 1  # what Adobe's marker says of brightness and two colours
 _UPRIGHT = 1
+_MOST_PIXELS_A_BYTE = 256  # a block of 64 takes two bits at least, in a file of one scan
 
 
 def is_plain(image: Image.Image) -> bool:
@@ -25,7 +26,12 @@ def is_plain(image: Image.Image) -> bool:
 
 
 def decode_plain(data: bytes, width: int, height: int) -> NDArray[np.uint8] | None:
-    """RGB pixels (H, W, 3) of a plain JPEG file of this size; None where it is damaged, or of another size."""
+    """RGB pixels (H, W, 3) of a plain JPEG file of this size; None where it is damaged, or of another size.
+
+    None too where the file is far too short for its size: it would be decoded twice, and once is long.
+    """
+    if width * height > _MOST_PIXELS_A_BYTE * len(data):
+        return None
     pixels = np.empty((height, width, 3), np.uint8)
     try:
         found: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels)  # refuses what does not fit in
