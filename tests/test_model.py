@@ -180,7 +180,6 @@ def test_a_batch_goes_through_the_network_in_portions(
     model, pixels = Model(deeper(), "cpu"), random_pixels(images)
     expected = model.run(pixels)
     model.settle({how}, 1)
-    model.enter_worker([how])
     seen: list[int] = []
 
     def watched(forward: Copy, most: int) -> Copy:
@@ -191,7 +190,8 @@ def test_a_batch_goes_through_the_network_in_portions(
         return in_portions(counted, most)
 
     monkeypatch.setattr(module, "in_portions", watched)
-    model.adapt(how, portion=2)
+    model.enter_worker([how], portion=2)
+    model.adapt(how)
     found = model.run(pixels)
     assert seen == portions
     torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)

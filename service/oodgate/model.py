@@ -86,20 +86,20 @@ class Model:
         self._makers.clear()
         return made
 
-    def enter_worker(self, hows: Iterable[How] = ()) -> None:
-        """Make the calling thread one of several that run the network, with a copy for each way that has them."""
-        self._own.copies = {how: self._copies[how].popleft() for how in hows if how.accelerated}
-        if self.device.type == "cuda":  # for its copies and scores, beside the forward of another
-            torch.cuda.set_stream(torch.cuda.Stream(self.device))
-
-    def adapt(self, how: How, portion: int = 0) -> None:
-        """Run the next forwards of the calling thread in one of its ways, or by the network.
+    def enter_worker(self, hows: Iterable[How] = (), portion: int = 0) -> None:
+        """Make the calling thread one of several that run the network, with a copy for each way that has them.
 
         Batches of more than `portion` images, if it is given, go through it in portions of so many.
         """
+        self._own.forward = in_portions(self._forward, portion)
+        self._own.copies = {how: in_portions(self._copies[how].popleft(), portion) for how in hows if how.accelerated}
+        if self.device.type == "cuda":  # for its copies and scores, beside the forward of another
+            torch.cuda.set_stream(torch.cuda.Stream(self.device))
+
+    def adapt(self, how: How) -> None:
+        """Run the next forwards of the calling thread, which is a worker, in one of its ways or by the network."""
         use_threads(how.threads)
-        forward = self._own.copies[how] if how.accelerated else self._forward
-        self._own.in_use = in_portions(forward, portion) if portion else forward
+        self._own.in_use = self._own.copies[how] if how.accelerated else self._own.forward
 
     def noise(self, images: int) -> Tensor:
         """uint8 pixels (N, H, W, 3) of one random image; on the host, where a GPU can fetch them by itself."""

@@ -124,8 +124,8 @@ class Team:
         return self.way.workers * len(pixels) / self.seconds(pixels, count)
 
     def _enter(self) -> None:
-        self._model.enter_worker([self.way.how])
-        self._model.adapt(self.way.how, self._portion)
+        self._model.enter_worker([self.way.how], self._portion)
+        self._model.adapt(self.way.how)
 
     def _all(self, work: Callable[[], None]) -> None:
         def together() -> None:

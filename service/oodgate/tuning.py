@@ -1,6 +1,6 @@
 """How to run a network fastest on this machine: how many workers, threads of each, images in a batch. Measured.
 
-What a network runs fastest at a time is a matter of caches: on a CPU often 2 to 8 images, and 64 are slower. A larger
+What a network runs fastest at a time is a matter of caches: on a CPU 2 images for one and 16 for another. A larger
 batch, which costs less of everything else, goes through it in such portions. Several forwards on one thread each are
 faster than one on all, but a forward that runs alone is not. What accelerates one network slows another down, and what
 is fastest for many images may not be for one.

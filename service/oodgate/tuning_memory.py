@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import structlog
@@ -47,7 +47,7 @@ def _remember(path: Path, found: Tuning) -> None:
 
 def _identity(model: Model, network_hash: str, accelerations: Sequence[Acceleration]) -> str:
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{available_cores()} cores"
-    rule = (GOOD_ENOUGH, BATCH_COST_S, "portions")  # what another rule chose may be another size
+    rule = (GOOD_ENOUGH, BATCH_COST_S, *(one.name for one in fields(Tuning)))  # another may choose otherwise
     facts = (network_hash, device, model.precision, str(torch.__version__), tuple(accelerations), rule)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 

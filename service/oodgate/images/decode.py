@@ -4,18 +4,17 @@ The declared content type plays no part here: the bytes say what they are, and o
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from io import BytesIO
 
 import imagesize
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 from oodgate.errors import InvalidImage, TooManyPixels
 from oodgate.images.jpeg import decode_plain, is_plain
+from oodgate.images.orientation import turned_upright
 from oodgate.images.silence import silence_decoders
 from oodgate.images.work import CountedFile, check_run_lengths, check_work
 
@@ -26,15 +25,6 @@ Image.MAX_IMAGE_PIXELS = None
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _NO_DEFINED_RANGE = ("I", "F")
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> NDArray[np.uint8]:
@@ -65,7 +55,7 @@ def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> NDArray[np.u
             raise
         except Exception as error:
             raise InvalidImage(f"the {image.format} data is damaged or cut short; send the whole file") from error
-        return np.array(_to_rgb(_upright(image)))
+        return np.array(_to_rgb(turned_upright(image)))
 
 
 def _check_webp_canvas(data: bytes, max_pixels: int) -> None:
@@ -90,14 +80,6 @@ def _check_tiles(image: Image.Image, max_pixels: int) -> None:
         if not (isinstance(width, int) and isinstance(height, int)):
             raise InvalidImage("the size of the TIFF's tiles is damaged; send the whole file")
         _check_pixels(width, height, max_pixels)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # ImageOps.exif_transpose writes the whole EXIF block anew, which takes seconds for one of many fractions.
-    with suppress(Exception):  # a damaged EXIF block says nothing about the pixels, which were decoded whole
-        turn = _TURNS.get(image.getexif().get(Base.Orientation, 1))
-        return image if turn is None else image.transpose(turn)
-    return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
