@@ -15,6 +15,7 @@ from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 from oodgate.errors import InvalidImage, TooManyPixels
 from oodgate.images.jpeg import decode_plain, is_plain
 from oodgate.images.orientation import turned_upright
+from oodgate.images.png import decode_small
 from oodgate.images.silence import silence_decoders
 from oodgate.images.work import CountedFile, check_run_lengths, check_work
 
@@ -35,6 +36,8 @@ def decode(data: bytes, max_pixels: int, formats: Sequence[str]) -> NDArray[np.u
     names such as "jpeg"), are cut short or are made to keep a decoder busy, TooManyPixels where the header announces
     more than `max_pixels`.
     """
+    if "png" in formats and (pixels := decode_small(data, max_pixels)) is not None:
+        return pixels
     _check_webp_canvas(data, max_pixels)
     check_work(data)
     try:
