@@ -25,8 +25,8 @@ def test_a_promise_that_is_kept_stays_as_it_is() -> None:
     assert promise.result(0) is TWO
 
 
-def from_a_thread(answers: Sequence[Kept[int]]) -> None:
-    thread = threading.Thread(target=keep_on_loop, args=[answers])
+def from_a_thread(answers: Sequence[Kept[int]], after_s: float = 0.0) -> None:
+    thread = threading.Thread(target=keep_on_loop, args=[answers, after_s])
     thread.start()
     thread.join()
 
@@ -45,6 +45,22 @@ def test_a_thread_keeps_all_promises_of_a_loop_in_one_step() -> None:
     first, second, third = asyncio.run(ask())
     assert (first, third) == (TWO, FAILURE)
     assert isinstance(second, asyncio.CancelledError)
+
+
+def test_promises_of_a_loop_are_kept_after_the_time_that_is_asked_for() -> None:
+    async def ask() -> list[float]:
+        loop = asyncio.get_running_loop()
+        kept_s: list[float] = []
+        for after_s in (0.0, 0.05):
+            promise: asyncio.Future[Answer[int]] = loop.create_future()
+            start = loop.time()
+            from_a_thread([(promise, TWO)], after_s)
+            assert await promise is TWO
+            kept_s.append(loop.time() - start)
+        return kept_s
+
+    at_once_s, later_s = asyncio.run(ask())
+    assert later_s >= 0.05 > at_once_s
 
 
 def test_promises_of_a_loop_that_is_closed_are_left() -> None:

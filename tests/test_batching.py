@@ -10,7 +10,8 @@ from time import monotonic, sleep
 
 import pytest
 
-from oodgate.answers import Answer, keep
+from oodgate import batching as module
+from oodgate.answers import Answer, Kept, keep
 from oodgate.batching import Batcher, BatchLimits
 from oodgate.errors import (
     DeadlinePassed,
@@ -60,6 +61,10 @@ class HeldWork:
         return self._entered.empty()
 
 
+def keep_now(answers: Sequence[Kept[int]], after_s: float) -> None:
+    keep(answers)
+
+
 @pytest.fixture
 def work() -> Iterator[HeldWork]:
     work = HeldWork()
@@ -74,7 +79,8 @@ def start(work: HeldWork) -> Iterator[Start]:
 
     def start(process: Callable[[Sequence[int]], Sequence[int | RequestError]] = work, **options: object) -> Batching:
         hooks = {name: options.pop(name) for name in list(options) if name.startswith("on_") or name == "soon"}
-        batcher = Batching(process, BatchLimits(**options), keep, **hooks)  # type: ignore[arg-type]
+        told = options.pop("keep", keep_now)
+        batcher = Batching(process, BatchLimits(**options), told, **hooks)  # type: ignore[arg-type]
         batcher.start()
         started.append(batcher)
         return batcher
@@ -341,8 +347,27 @@ def test_a_failing_report_of_a_failure_leaves_nobody_waiting(start: Start) -> No
     assert not batcher.alive
 
 
+@pytest.mark.parametrize("pause_s, first", [(1e-9, 1e-9), (PATIENCE_S, 0)], ids=["long batches", "short batches"])
+def test_answers_wait_for_the_next_forward_where_more_waits_and_batches_are_long(
+    start: Start, work: HeldWork, monkeypatch: pytest.MonkeyPatch, pause_s: float, first: float
+) -> None:
+    monkeypatch.setattr(module, "_PREPARATION_S", pause_s)
+    pauses: list[float] = []
+
+    def told(answers: Sequence[Kept[int]], after_s: float) -> None:
+        pauses.append(after_s)
+        keep(answers)
+
+    batcher = start(max_batch=1, keep=told)
+    held = busy(batcher, work)
+    last = submit_all(batcher, [1])
+    work.release(2)
+    assert [one.result(PATIENCE_S).result for one in (held, *last)] == [0, 2]
+    assert pauses == [first, 0]
+
+
 def test_nothing_is_taken_before_the_start() -> None:
-    batcher = Batching(doubled, BatchLimits(), keep)
+    batcher = Batching(doubled, BatchLimits(), keep_now)
     assert not batcher.alive
     with pytest.raises(NotReady):
         submit(batcher, 1, never())

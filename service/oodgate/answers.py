@@ -43,9 +43,12 @@ def keep(answers: Sequence[Kept[Result]]) -> None:
             promise.set_result(answer)
 
 
-def keep_on_loop(answers: Sequence[Kept[Result]]) -> None:
+def keep_on_loop(answers: Sequence[Kept[Result]], after_s: float = 0.0) -> None:
     """Keep promises of an event loop from another thread, all in one step of the loop: to wake it is what costs."""
     if answers:
         loop = cast("asyncio.Future[Any]", answers[0][0]).get_loop()
         with suppress(RuntimeError):  # it is closed, and nobody waits
-            loop.call_soon_threadsafe(keep, answers)
+            if after_s:
+                loop.call_soon_threadsafe(loop.call_later, after_s, keep, answers)
+            else:
+                loop.call_soon_threadsafe(keep, answers)

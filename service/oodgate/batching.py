@@ -19,6 +19,10 @@ from oodgate.waiting import Entry, WaitingRoom
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# Longer than a worker needs Python's lock to get a batch of small images ready. Then comes the forward, which does not.
+_PREPARATION_S = 0.003
+_MOST_ADDED = 0.1  # to the time of a batch
+
 
 @dataclass(frozen=True)
 class BatchLimits:
@@ -37,7 +41,7 @@ class Batcher(Generic[Item, Result]):
         self,
         process: Callable[[Sequence[Item]], Sequence[Result | RequestError]],
         limits: BatchLimits,
-        keep: Callable[[Sequence[Kept[Result]]], None],
+        keep: Callable[[Sequence[Kept[Result]], float], None],
         on_start: Callable[[], None] = lambda: None,
         on_share: Callable[[int, bool], None] = lambda items, alone: None,
         on_failure: Callable[[Exception], None] = lambda error: None,
@@ -46,11 +50,11 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """`process` answers every item of a batch, in order; an error in place of a result goes to that item alone.
 
-        Several workers call it at the same time, and `keep` with what it answered. `on_start` runs in every worker
-        before its first batch, `on_share` in the worker before `process` and hears how many items its batch has, and
-        whether it is all that there is to do, `on_failure` what `process` raised, `on_death` what ended a worker.
-        `soon` calls what wakes the workers: later, where more may be submitted before, since threads that wake for
-        each item hinder who submits.
+        Several workers call it at the same time, and `keep` with what it answered and the seconds after which that is
+        to be told. `on_start` runs in every worker before its first batch, `on_share` in the worker before `process`
+        and hears how many items its batch has, and whether it is all that there is to do, `on_failure` what `process`
+        raised, `on_death` what ended a worker. `soon` calls what wakes the workers: later, where more may be submitted
+        before, since threads that wake for each item hinder who submits.
         """
         self._process, self._keep = process, keep
         self._limits = limits
@@ -85,7 +89,7 @@ class Batcher(Generic[Item, Result]):
         if wakes:
             self._soon(self._wake)
         if displaced:
-            self._keep([(displaced.promise, self._queue.full())])
+            self._keep([(displaced.promise, self._queue.full())], 0)
 
     def withdraw(self, promise: Promise[Answer[Result]]) -> bool:
         """Free the place of an item whose answer nobody waits for any more; returns whether it still had one."""
@@ -186,7 +190,7 @@ class Batcher(Generic[Item, Result]):
             if entry.deadline > monotonic():
                 batch.append(entry)
             else:
-                self._keep([(entry.promise, DeadlinePassed("the deadline passed while the image was waiting"))])
+                self._keep([(entry.promise, DeadlinePassed("the deadline passed while the image was waiting"))], 0)
         return batch
 
     def _answer(self, batch: list[Entry[Item, Result]]) -> None:
@@ -199,12 +203,17 @@ class Batcher(Generic[Item, Result]):
             raise
         finally:
             del self._at_work[name]
-        self._queue.learn(len(batch), monotonic() - taken)
+        took_s = monotonic() - taken
+        self._queue.learn(len(batch), took_s)
         answers: list[Kept[Result]] = []
         for entry, result in zip(batch, results, strict=False):  # there are none where all have their error already
             kept = result if isinstance(result, RequestError) else Answer(result, 1000 * (taken - entry.arrival))
             answers.append((entry.promise, kept))
-        self._keep(answers)
+        self._keep(answers, self._pause_s(took_s))
+
+    def _pause_s(self, took_s: float) -> float:
+        """How long answers of a batch wait, so that who writes them leaves the worker alone until its next forward."""
+        return _PREPARATION_S if self._queue and took_s * _MOST_ADDED >= _PREPARATION_S else 0
 
     def _results(self, batch: list[Entry[Item, Result]]) -> Sequence[Result | RequestError]:
         try:
@@ -227,4 +236,4 @@ class Batcher(Generic[Item, Result]):
         self._refuse(waiting, NotReady("the worker ended; send the request to another instance"))
 
     def _refuse(self, entries: Sequence[Entry[Item, Result]], error: RequestError) -> None:
-        self._keep([(entry.promise, error) for entry in entries])
+        self._keep([(entry.promise, error) for entry in entries], 0)
