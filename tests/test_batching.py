@@ -11,6 +11,7 @@ from time import monotonic, sleep
 import pytest
 
 from oodgate import batching as module
+from oodgate import waiting
 from oodgate.answers import Answer, Kept, keep
 from oodgate.batching import Batcher, BatchLimits
 from oodgate.errors import (
@@ -134,6 +135,24 @@ def test_what_is_submitted_before_the_workers_are_woken_is_one_batch(start: Star
     assert [answer_of(answer) for answer in answers] == [2, 4, 6]
     submit(batcher, 4, never())
     assert len(steps) == 2
+
+
+@pytest.mark.parametrize("brief_s, taken", [(PATIENCE_S, 4), (0.0, 2)], ids=["brief work", "long work"])
+def test_free_workers_share_what_is_long_and_one_does_what_is_brief(
+    start: Start, work: HeldWork, monkeypatch: pytest.MonkeyPatch, brief_s: float, taken: int
+) -> None:
+    monkeypatch.setattr(waiting, "_BRIEF_S", brief_s)
+    steps: list[Callable[[], None]] = []
+    batcher = start(workers=2, soon=steps.append)
+    work.release(10)
+    first = submit(batcher, 0, never())
+    steps.pop()()
+    assert (answer_of(first), work.wait_for_batch()) == (0, [0])
+    eventually_idle(batcher, workers=2)
+    answers = submit_all(batcher, [1, 2, 3, 4])
+    steps.pop()()
+    assert [answer_of(answer) for answer in answers] == [2, 4, 6, 8]
+    assert len(work.wait_for_batch()) == taken
 
 
 def test_an_idle_worker_takes_every_item_at_once(start: Start) -> None:
@@ -528,10 +547,10 @@ def test_an_idle_worker_tries_what_the_pace_would_refuse(start: Start, work: Hel
     assert answer_of(submit(batcher, 1, monotonic() + 0.15)) == 2
 
 
-def eventually_idle(batcher: Batching) -> None:
-    """Wait until the worker waits for work."""
+def eventually_idle(batcher: Batching, workers: int = 1) -> None:
+    """Wait until so many workers wait for work."""
     until = monotonic() + PATIENCE_S
-    while batcher._idle == 0:
+    while batcher._idle < workers:
         assert monotonic() < until
         sleep(0.001)
 

@@ -150,7 +150,7 @@ class Batcher(Generic[Item, Result]):
     def _wake(self) -> None:
         with self._changed:
             self._waking = False
-            self._changed.notify(min(len(self._queue), self._idle))
+            self._changed.notify(min(len(self._queue), self._hands()))
 
     def _run(self) -> None:
         try:
@@ -181,9 +181,12 @@ class Batcher(Generic[Item, Result]):
             full = self._limits.max_batch
             self._changed.wait_for(lambda: len(self._queue) >= full or self._draining, self._limits.max_wait_s)
 
+    def _hands(self) -> int:
+        """How many of the free workers share what is there: all, as two small batches at once are done sooner."""
+        return 1 if self._queue.brief else self._idle
+
     def _take(self) -> list[Entry[Item, Result]]:
-        # What arrives together is shared among the workers that are free: two small batches at once are done sooner.
-        share = min(self._limits.max_batch, ceil(len(self._queue) / self._idle))
+        share = min(self._limits.max_batch, ceil(len(self._queue) / self._hands()))
         batch: list[Entry[Item, Result]] = []
         while self._queue and len(batch) < share:
             entry = self._queue.pop()

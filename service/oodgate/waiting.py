@@ -13,6 +13,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Refusal = TypeVar("Refusal", bound=RequestError)
 
+_BRIEF_S = 0.002  # threads that wake contend for Python's lock with who wakes them
+
 
 @dataclass(slots=True, eq=False)
 class Entry(Generic[Item, Result]):
@@ -46,6 +48,11 @@ class WaitingRoom(Generic[Item, Result]):
         if expected_s and monotonic() + expected_s > deadline:
             sentence = f"an answer is expected in {1000 * expected_s:.0f} ms, later than the request can wait"
             raise self._for_work(DeadlineUnreachable(f"{sentence}; try again later"))
+
+    @property
+    def brief(self) -> bool:
+        """Whether what waits is done in less time than further workers are worth; not before the first batch."""
+        return 0 < self._pace.busy_s(len(self._entries)) < _BRIEF_S
 
     def push(self, entry: Entry[Item, Result]) -> Entry[Item, Result] | None:
         """Let an entry in that `check` lets in; where no place is free, returns the one that loses its own for it."""
