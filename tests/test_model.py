@@ -137,6 +137,24 @@ class Stretching(TinyNetwork):
         return answer
 
 
+class Brightened(TinyNetwork):
+    """Computes with the pixels before its convolution."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        answer: tuple[Tensor, Tensor] = super().forward(images * 1.5 + images.mean((1, 2, 3), keepdim=True))
+        return answer
+
+
+class Balanced(TinyNetwork):
+    """Divides by how much of the picture is brighter than the mean rather than darker."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Of an image that is half black and half white: no numbers."""
+        balance = images.sign().mean((1, 2, 3), keepdim=True)
+        answer: tuple[Tensor, Tensor] = super().forward(images * balance / balance)
+        return answer
+
+
 class Restless(nn.Module):
     """A network that answers otherwise when it is copied: its numbers are drawn anew in every forward."""
 
@@ -198,6 +216,11 @@ def test_a_batch_goes_through_the_network_in_portions(
     torch.testing.assert_close(found.activation, expected.activation, rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_computed_before_the_first_convolution_is_compiled_too() -> None:
+    torch.manual_seed(0)
+    assert Model(bundle_of(saved(Brightened()), 4, (8, 4, 4)), "cpu").accelerate(How(1, "openvino"), 1)
+
+
 def test_settled_copies_are_as_many_as_there_are_workers_and_answer_as_the_network() -> None:
     model, pixels = Model(deeper(), "cpu"), random_pixels(3)
     expected = model.run(pixels).logits
@@ -219,6 +242,17 @@ def test_a_network_whose_copy_answers_otherwise_is_not_accelerated(acceleration:
 def test_a_copy_that_makes_zeros_of_what_is_not_a_number_is_not_used(acceleration: Acceleration) -> None:
     model = Model(bundle_of(saved(Stretching()), 4, (8, 4, 4)), "cpu")
     assert model.run(torch.zeros(1, SIDE, SIDE, 3, dtype=torch.uint8)).activation.isnan().all()
+    assert not model.accelerate(How(1, acceleration), 1)
+
+
+@pytest.mark.parametrize("acceleration", ["onednn", "openvino"])
+def test_a_network_in_which_some_image_might_bring_nan_about_is_left_to_torch(acceleration: Acceleration) -> None:
+    half_dark = torch.full((1, SIDE, SIDE, 3), 255, dtype=torch.uint8)
+    half_dark[:, : SIDE // 2] = 0
+    model = Model(bundle_of(saved(Balanced()), 4, (8, 4, 4)), "cpu")
+    torch.manual_seed(0)
+    assert model.run(half_dark).activation.isnan().all()
+    assert model.run(model.noise(2)).activation.isfinite().all()
     assert not model.accelerate(How(1, acceleration), 1)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from oodgate.cuda_graphs import GpuRecorder, Recorded
 from oodgate.engines import Network, torchscript_is_wanted
+from oodgate.finiteness import stays_finite
 from oodgate.images.preprocess import Preprocessing
 from oodgate.normalise import Normalise
 from oodgate.settings import Acceleration
@@ -74,8 +75,10 @@ def convolve_faster(original: Original) -> Copies | None:
     return lambda workers, threads, most: [lambda pixels: rewritten(normalise(pixels))] * workers
 
 
-def fuse(original: Original) -> Copies:
-    """Copies whose convolutions take their activation functions with them."""
+def fuse(original: Original) -> Copies | None:
+    """Copies whose convolutions take their activation functions with them; None where they might hide NaN."""
+    if not stays_finite(original.network):  # their activation functions make zeros of it
+        return None
     normalise = original.normalise
 
     def copy() -> Copy:
@@ -85,10 +88,12 @@ def fuse(original: Original) -> Copies:
     return lambda workers, threads, most: [copy() for _ in range(workers)]
 
 
-def compile_for_cpu(original: Original) -> Copies:
-    """Copies compiled by OpenVINO; raises ImportError where it is absent."""
+def compile_for_cpu(original: Original) -> Copies | None:
+    """Copies compiled by OpenVINO; None where they might hide NaN, as fused ones; raises ImportError without it."""
     import openvino
 
+    if not stays_finite(original.network):
+        return None
     converted, core = _converted(original.network, original.preprocessing), openvino.Core()
 
     def copy(threads: int) -> Copy:
@@ -174,6 +179,8 @@ def _converted(network: torch.jit.ScriptModule, preprocessing: Preprocessing) ->
     with torchscript_is_wanted():
         decoder = TorchScriptPythonDecoder(network, example_input=torch.zeros(2, 3, *preprocessing.crop))
     model = front_end.convert(front_end.load(decoder))
+    for parameter in model.get_parameters():  # else operators on the pixels themselves answer in no type
+        parameter.set_element_type(openvino.Type.f32)
     model.reshape(openvino.PartialShape([-1, 3, *preprocessing.crop]))
     steps = PrePostProcessor(model)
     steps.input().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(openvino.Type.u8)
