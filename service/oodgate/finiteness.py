@@ -1,6 +1,6 @@
 """Whether the operators of a network make finite numbers of finite ones, so that no image brings NaN about in it.
 
-Numbers that outgrow the network's format are left aside: weights that do this for one image do it for most.
+Numbers that outgrow the network's format are left aside.
 """
 
 from collections.abc import Iterator
