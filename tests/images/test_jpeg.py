@@ -9,8 +9,8 @@ from hostile import jpeg_announcing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from written import by_pillow, written
 
-from conftest import random_picture
 from oodgate.errors import InvalidImage, TooManyPixels
 from oodgate.images import decode as module
 from oodgate.images.decode import decode
@@ -20,16 +20,7 @@ LIMIT = 1_000_000
 
 
 def jpeg(width: int = 61, height: int = 47, mode: str = "RGB", image_format: str = "JPEG", **options: Any) -> bytes:
-    file = BytesIO()
-    random_picture(0).resize((width, height), Image.Resampling.BICUBIC).convert(mode).save(
-        file, image_format, **options
-    )
-    return file.getvalue()
-
-
-def by_pillow(data: bytes) -> np.ndarray:
-    with Image.open(BytesIO(data)) as image:
-        return np.array(image.convert("RGB"))
+    return written(image_format, width, height, mode, **options)
 
 
 def opened_plainly(data: bytes) -> bool:

@@ -1,6 +1,5 @@
 """Small plain PNG files come out of the fast decoder as they come out of Pillow, to the bit, or not at all."""
 
-from io import BytesIO
 from struct import pack
 from typing import Any
 from zlib import compress, crc32, decompress
@@ -11,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from written import by_pillow, written
 
-from conftest import random_picture
 from oodgate.errors import InvalidImage, TooManyPixels
 from oodgate.images import decode as module
 from oodgate.images.decode import decode
@@ -22,11 +21,7 @@ LIMIT = 1_000_000
 
 
 def png(width: int = 31, height: int = 23, mode: str = "RGB", image_format: str = "PNG", **options: Any) -> bytes:
-    file = BytesIO()
-    random_picture(0).resize((width, height), Image.Resampling.BICUBIC).convert(mode).save(
-        file, image_format, **options
-    )
-    return file.getvalue()
+    return written(image_format, width, height, mode, **options)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -45,11 +40,6 @@ def png_of(rows: bytes, width: int = 31, height: int = 23, form: bytes = b"\x08\
 def rows_of(data: bytes) -> bytes:
     """The filtered rows of a file that Pillow wrote."""
     return decompress(data[41:-16])
-
-
-def by_pillow(data: bytes) -> np.ndarray:
-    with Image.open(BytesIO(data)) as image:
-        return np.array(image.convert("RGB"))
 
 
 @settings(max_examples=150, deadline=None)

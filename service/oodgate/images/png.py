@@ -22,8 +22,7 @@ _MOST_BYTES = 4 * _MOST_PIXELS
 
 def decode_small(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
     """RGB pixels (H, W, 3) of a small plain PNG file; None of any other file, and of damaged ones."""
-    size = _size(data)
-    if size is None or not 0 < size[0] * size[1] <= min(_MOST_PIXELS, max_pixels) or not _is_sound(data):
+    if not 0 < _announced(data) <= min(_MOST_PIXELS, max_pixels) or not _is_sound(data):
         return None
     try:
         pixels: NDArray[np.uint8] = pyspng.load(data)
@@ -32,12 +31,13 @@ def decode_small(data: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
     return pixels
 
 
-def _size(data: bytes) -> tuple[int, int] | None:
-    """Height and width that the header of a plain PNG file announces."""
+def _announced(data: bytes) -> int:
+    """How many pixels the header of a plain PNG file announces; 0 of other files."""
     if not _HEADER.size < len(data) <= _MOST_BYTES or not data.endswith(_END):
-        return None
+        return 0
     signature, length, kind, width, height, form = _HEADER.unpack_from(data)
-    return (height, width) if (signature, length, kind, form) == (_SIGNATURE, b"\0\0\0\r", b"IHDR", _RGB) else None
+    is_plain = (signature, length, kind, form) == (_SIGNATURE, b"\0\0\0\r", b"IHDR", _RGB)
+    return int(width * height) if is_plain else 0
 
 
 def _is_sound(data: bytes) -> bool:
