@@ -5,6 +5,7 @@ Which of them pays depends on the network and the processor; `tuning.py` measure
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +38,11 @@ class Original:
     network: torch.jit.ScriptModule
     preprocessing: Preprocessing
     normalise: Normalise
+
+    @cached_property
+    def stays_finite(self) -> bool:
+        """Whether no image brings NaN about in it, of which some copies would make zeros."""
+        return stays_finite(self.network)
 
 
 def in_portions(copy: Copy, most: int) -> Copy:
@@ -77,7 +83,7 @@ def convolve_faster(original: Original) -> Copies | None:
 
 def fuse(original: Original) -> Copies | None:
     """Copies whose convolutions take their activation functions with them; None where they might hide NaN."""
-    if not stays_finite(original.network):  # their activation functions make zeros of it
+    if not original.stays_finite:
         return None
     normalise = original.normalise
 
@@ -92,7 +98,7 @@ def compile_for_cpu(original: Original) -> Copies | None:
     """Copies compiled by OpenVINO; None where they might hide NaN, as fused ones; raises ImportError without it."""
     import openvino
 
-    if not stays_finite(original.network):
+    if not original.stays_finite:
         return None
     converted, core = _converted(original.network, original.preprocessing), openvino.Core()
 

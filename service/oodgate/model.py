@@ -42,6 +42,7 @@ class Model:
         self._preprocessing = bundle.manifest.preprocessing
         self._normalise = Normalise(self._preprocessing, self.device, self._dtype)
         self._network = self._load(bundle)
+        self._original = self._what_is_copied()
         self.accelerations: Accelerations = accelerations_for(self.device, self._dtype)
         self._makers: dict[Acceleration, Copies | None] = {}
         self._copies: dict[How, deque[Copy]] = {}
@@ -66,11 +67,10 @@ class Model:
 
         Batches of more images than `most` need not be faster.
         """
-        network = self._network
-        if how.acceleration not in self.accelerations or not isinstance(network, torch.jit.ScriptModule):
+        if how.acceleration not in self.accelerations or self._original is None:
             return False
         try:
-            copies = self._copies_by(how, network, workers, most)
+            copies = self._copies_by(how, self._original, workers, most)
             for copy in copies:
                 self._check_copy(copy)
         except Exception:  # a foreign network is refused in many ways, and not every machine has every library
@@ -115,9 +115,13 @@ class Model:
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return self._network(self._normalise(pixels))
 
-    def _copies_by(self, how: How, network: torch.jit.ScriptModule, workers: int, most: int) -> list[Copy]:
+    def _what_is_copied(self) -> Original | None:
+        if not isinstance(self._network, torch.jit.ScriptModule):
+            return None  # the form of another engine
+        return Original(self._network, self._preprocessing, self._normalise)
+
+    def _copies_by(self, how: How, original: Original, workers: int, most: int) -> list[Copy]:
         if how.acceleration not in self._makers:
-            original = Original(network, self._preprocessing, self._normalise)
             self._makers[how.acceleration] = self.accelerations[how.acceleration](original)
         make = self._makers[how.acceleration]
         return make(workers, how.threads or 1, most) if make else []

@@ -21,7 +21,7 @@ from oodgate.gate import BatchScores, Gate, ranked
 from oodgate.settings import Settings
 
 CLIENTS = 32
-ROUNDS = 5
+ROUNDS = 10
 STEPS = 2 * ROUNDS
 
 
