@@ -14,7 +14,7 @@ from oodgate.conformal import p_values
 from oodgate.errors import BundleError, InferenceFailed
 from oodgate.model import Model
 from oodgate.pixels import Pixels, stack
-from oodgate.scores.registry import State, clamped_terms, combine_terms, compute_terms, terms_of
+from oodgate.score_table import ScoreTable
 from oodgate.settings import Device, Precision
 from oodgate.tuning import Tuning
 
@@ -88,8 +88,11 @@ class Gate:
         self.state = {name: tensor.to(self.model.device) for name, tensor in bundle.state.items()}
         self.calibration_scores = _calibration_scores(bundle)
         self.tuning = Tuning()
+        self._table = ScoreTable(self.calibration, self.state)
         height, width = bundle.manifest.preprocessing.crop
         self.judge([np.zeros((height, width, 3), dtype=np.uint8)])  # a scorer that lacks something says so now
+        if self.model.device.type == "cpu":
+            self._table.record(self.model.run(self.model.noise(2)))
 
     def judge(self, images: Sequence[Pixels]) -> list[Verdict | InferenceFailed]:
         """Judge a batch; an image whose score is not a number gets an error in its place, its neighbours do not."""
@@ -101,37 +104,21 @@ class Gate:
 
     def score(self, pixels: Tensor) -> BatchScores:
         """Forward and score uint8 pixels (N, H, W, 3)."""
-        return score_batch(self.model, self.state, self.calibration, pixels)
-
-
-def score_batch(model: Model, state: State, calibration: Calibration, pixels: Tensor) -> BatchScores:
-    """Forward and score uint8 pixels (N, H, W, 3)."""
-    scorer, start = calibration.scorer, perf_counter()
-    forward = model.run(pixels)
-    model.synchronize()
-    forwarded = perf_counter()
-    with torch.inference_mode():
-        terms = compute_terms(terms_of(scorer.name), scorer.parameters, forward, state)
-        score, clamped = combine_terms(scorer.name, scorer.w, terms, state), clamped_terms(scorer.name, terms)
-        columns = torch.stack([score, clamped.float(), *terms.values()], 1)
-        probabilities = (forward.logits / calibration.temperature).softmax(1)
-        rankings = ranked(probabilities)
-        table = torch.cat([columns, probabilities], 1).cpu().numpy()  # (N, 2 + terms + K)
-    return BatchScores(
-        probabilities=table[:, 2 + len(terms) :],
-        rankings=rankings,
-        scores=table[:, 0],
-        terms={name: table[:, 2 + column] for column, name in enumerate(terms)},
-        clamped=table[:, 1] > 0,
-        forward_ms=1000 * (forwarded - start),
-        score_ms=1000 * (perf_counter() - forwarded),
-    )
-
-
-def ranked(probabilities: Tensor) -> NDArray[np.int32]:
-    """Classes (N, K) of each image, on the host, from the most probable to the least; sorted on the device."""
-    ranking: NDArray[np.int32] = probabilities.argsort(dim=1, descending=True, stable=True).int().cpu().numpy()
-    return ranking
+        start = perf_counter()
+        forward = self.model.run(pixels)
+        self.model.synchronize()
+        forwarded = perf_counter()
+        table, rankings = (answer.cpu().numpy() for answer in self._table.of(forward))
+        names = self._table.terms
+        return BatchScores(
+            probabilities=table[:, 2 + len(names) :],
+            rankings=rankings,
+            scores=table[:, 0],
+            terms={name: table[:, 2 + column] for column, name in enumerate(names)},
+            clamped=table[:, 1] > 0,
+            forward_ms=1000 * (forwarded - start),
+            score_ms=1000 * (perf_counter() - forwarded),
+        )
 
 
 def _not_a_number() -> InferenceFailed:

@@ -9,10 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import encoded, random_picture, tiny_bundle
+from oodgate import gate
 from oodgate.bench import growth, scoring
 from oodgate.bench.command import parse_clients
 from oodgate.bench.pictures import ImageFile
-from oodgate.bench.scoring import ClassifyingGate
+from oodgate.bench.scoring import ClassTable
 from oodgate.bench.served import serving
 from oodgate.bench.service import Plan, measure_service
 from oodgate.bundle import load_bundle
@@ -131,9 +132,13 @@ def test_scoring_is_compared_with_a_service_that_only_classifies(
     assert not any(row["errors"] for name in ("scoring", "classifying") for row in record[name])
 
 
-def test_a_gate_that_only_classifies_finds_the_same_classes(bundle_folder: Path) -> None:
+def test_a_gate_that_only_classifies_finds_the_same_classes(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle, pixels = load_bundle(bundle_folder), [np.asarray(random_picture(seed)) for seed in range(3)]
-    scoring_gate, classifying = Gate(bundle, "cpu"), ClassifyingGate(bundle, "cpu")
+    scoring_gate = Gate(bundle, "cpu")
+    monkeypatch.setattr(gate, "ScoreTable", ClassTable)
+    classifying = Gate(bundle, "cpu")
     for verdict, other in zip(scoring_gate.judge(pixels), classifying.judge(pixels), strict=True):
         assert np.array_equal(verdict.probabilities, other.probabilities)
         assert (other.score, set(other.terms.values())) == (0, {0.0})

@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from oodgate.api import loading, server
+from oodgate import gate
+from oodgate.api import server
 from oodgate.bench.limit import Progress
 from oodgate.bench.overhead import put
 from oodgate.bench.pictures import files_for
 from oodgate.bench.served import Row, serving
 from oodgate.bundle import load_bundle
-from oodgate.gate import BatchScores, Gate, ranked
+from oodgate.score_table import ScoreTable, ranked
 from oodgate.settings import Settings
 
 CLIENTS = 32
@@ -56,21 +56,14 @@ def measure_scoring(settings: Settings, where: str | None, duration_s: float, pr
     return Scoring(tuple(rows[0]), tuple(rows[1]))
 
 
-class ClassifyingGate(Gate):
-    """Finds classes; scores and terms are zeros."""
+class ClassTable(ScoreTable):
+    """Probabilities and rankings, and zeros in the place of all the rest."""
 
-    def score(self, pixels: Tensor) -> BatchScores:
-        """The probabilities, and nothing else."""
-        with torch.inference_mode():
-            probabilities = (self.model.run(pixels).logits / self.calibration.temperature).softmax(1)
-            rankings = ranked(probabilities)
-            chances = probabilities.cpu().numpy()
-        zeros = np.zeros(len(pixels), dtype=np.float32)
-        return BatchScores(
-            chances, rankings, zeros, {self.calibration.scorer.name: zeros}, zeros > 0, forward_ms=0, score_ms=0
-        )
+    def _operators(self, logits: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
+        probabilities = (logits / self._calibration.temperature).softmax(1)
+        return pad(probabilities, (2 + len(self.terms), 0)), ranked(probabilities)
 
 
 if __name__ == "__main__":
-    put(loading, "Gate", ClassifyingGate)
+    put(gate, "ScoreTable", ClassTable)
     server.serve(Settings())

@@ -44,7 +44,7 @@ def strongest(features: Tensor, percentile: float) -> torch.return_types.topk:
 
     k is what lies above the percentile, C - round(C percentile / 100), and at least 1.
     """
-    channels = features.shape[1]
+    channels = int(features.shape[1])  # which is a tensor where torch records what is done
     return features.topk(max(1, channels - round(channels * percentile / 100)), 1)
 
 

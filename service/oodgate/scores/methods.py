@@ -48,6 +48,7 @@ class Method:
     positive: Callable[[Tensor], Tensor] = _unchanged  # the rising function of the score that a product takes
     needs: tuple[str, ...] = ()  # tensors of the state
     reads_features: bool = False  # the pooled activation, which means nothing where the activation is attention
+    in_chunks: bool = False  # takes large batches part by part
     fit: Callable[[Statistics, State, Parameters], dict[str, Tensor]] | None = None
 
 
@@ -107,6 +108,7 @@ METHODS: dict[str, Method] = {
         needs=(BANK, K),
         fit=lambda statistics, s, p: fit_knn(statistics, p["k"]),
         reads_features=True,
+        in_chunks=True,
     ),
     "fdbd": Method(
         lambda f, s, p: fdbd(f.logits, f.features, s[MEAN], s[INVERSE]),
