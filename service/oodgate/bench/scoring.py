@@ -3,8 +3,13 @@
 Run as a module this is the one that only classifies.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from shutil import copytree
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import Tensor
@@ -14,8 +19,8 @@ from oodgate import gate
 from oodgate.api import server
 from oodgate.bench.limit import Progress
 from oodgate.bench.overhead import put
-from oodgate.bench.pictures import files_for
-from oodgate.bench.served import Row, serving
+from oodgate.bench.pictures import ImageFile, files_for
+from oodgate.bench.served import Row, Service, serving
 from oodgate.bundle import load_bundle
 from oodgate.score_table import ScoreTable, ranked
 from oodgate.settings import Settings
@@ -47,13 +52,31 @@ def measure_scoring(settings: Settings, where: str | None, duration_s: float, pr
     """Load both services, each round in the other order."""
     files = files_for(load_bundle(settings.bundle, settings.trusted_keys).manifest, where, settings)
     rows: tuple[list[Row], list[Row]] = ([], [])
-    with serving(settings, files) as scoring, serving(settings, files, module=__name__) as classifying:
+    with TemporaryDirectory() as folder, both_serving(settings, files, Path(folder)) as services:
         for turn in range(ROUNDS):
-            both = list(zip((scoring, classifying), rows, strict=True))
+            both = list(zip(services, rows, strict=True))
             for service, found in both if turn % 2 == 0 else reversed(both):
                 found.append(service.closed(CLIENTS, duration_s))
                 progress(1)
     return Scoring(tuple(rows[0]), tuple(rows[1]))
+
+
+@contextmanager
+def both_serving(settings: Settings, files: Sequence[ImageFile], folder: Path) -> Iterator[tuple[Service, Service]]:
+    """The service and the one that only classifies; both run the network in the way that was measured for the first.
+
+    Measured twice it may be another way, which makes more of a difference than scores.
+    """
+    own, other = folder / "scoring", folder / "classifying"
+    own.mkdir()
+    with serving(settings, files, state=own):
+        pass
+    copytree(own, other)
+    with (
+        serving(settings, files, state=own) as scoring,
+        serving(settings, files, module=__name__, state=other) as classifying,
+    ):
+        yield scoring, classifying
 
 
 class ClassTable(ScoreTable):

@@ -92,14 +92,20 @@ class Service:
 
 
 @contextmanager
-def serving(settings: Settings, files: Sequence[ImageFile], module: str = SERVE) -> Iterator[Service]:
-    """A service with these settings that is sent these files; ended with the block."""
+def serving(
+    settings: Settings, files: Sequence[ImageFile], module: str = SERVE, state: Path | None = None
+) -> Iterator[Service]:
+    """A service with these settings that is sent these files; ended with the block.
+
+    In the folder `state`, if it is given, it keeps what it has measured of the network, and finds it again.
+    """
     port = free_port()
     command = [executable, "-m", module, *(["serve"] if module == SERVE else [])]
     requests = [build_request("/v1/predict", file.data, {"Content-Type": file.content_type}) for file in files]
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        with running(command, environment_of(settings, port), log) as process:
+        environment = environment_of(settings, port) | ({f"{_PREFIX}STATE_DIR": str(state)} if state else {})
+        with running(command, environment, log) as process:
             wait_until_ready(process, port, "/readyz", log)
             yield Service(process.pid, Target(port, requests))
 
