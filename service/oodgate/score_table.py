@@ -49,9 +49,12 @@ class ScoreTable:
         scorer = self._calibration.scorer
         terms = compute_terms(self.terms, scorer.parameters, Forward(logits, activation), self._state)
         score, clamped = combine_terms(scorer.name, scorer.w, terms, self._state), clamped_terms(scorer.name, terms)
-        probabilities = (logits / self._calibration.temperature).softmax(1)
+        probabilities = self._probabilities(logits)
         columns = torch.stack([score, clamped.float(), *terms.values()], 1)
         return torch.cat([columns, probabilities], 1), ranked(probabilities)
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        return (logits / self._calibration.temperature).softmax(1)
 
 
 def ranked(probabilities: Tensor) -> Tensor:

@@ -63,9 +63,9 @@ def measure_scoring(settings: Settings, where: str | None, duration_s: float, pr
 
 @contextmanager
 def both_serving(settings: Settings, files: Sequence[ImageFile], folder: Path) -> Iterator[tuple[Service, Service]]:
-    """The service and the one that only classifies; both run the network in the way that was measured for the first.
+    """The service and the one that only classifies; both run the network in one way, which a start before has measured.
 
-    Measured twice it may be another way, which makes more of a difference than scores.
+    Measured by each it may be two ways, which makes more of a difference than scores do.
     """
     own, other = folder / "scoring", folder / "classifying"
     own.mkdir()
@@ -83,7 +83,7 @@ class ClassTable(ScoreTable):
     """Probabilities and rankings, and zeros in the place of all the rest."""
 
     def _operators(self, logits: Tensor, activation: Tensor) -> tuple[Tensor, Tensor]:
-        probabilities = (logits / self._calibration.temperature).softmax(1)
+        probabilities = self._probabilities(logits)
         return pad(probabilities, (2 + len(self.terms), 0)), ranked(probabilities)
 
 
