@@ -6,8 +6,8 @@ device process says the last of it. So no picture is written over another whose 
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 from oodgate.api.inquiry import Answered
 from oodgate.errors import NotReady, RequestError
@@ -21,8 +21,7 @@ from oodgate.settings import Settings
 _MOST_ATTEMPTS = 5  # while one model takes another's place
 
 
-@dataclass(frozen=True)
-class Sender:
+class Sender(NamedTuple):
     """What a request says of its image."""
 
     request_id: str
@@ -73,7 +72,7 @@ class Asking:
         try:
             picture = await self._open(data, transform)
             self._slots.write(slot, picture.pixels)
-            ask = Ask(slot, transform.number, top_k, picture.decode_ms, began_s, *astuple(sender))
+            ask = Ask(slot, transform.number, top_k, picture.decode_ms, began_s, *sender)
             reply = self._send(ask, data if self._keeps else b"")
         except BaseException:
             self._free.give_back(slot)

@@ -16,17 +16,23 @@ log = structlog.stdlib.get_logger("oodgate")
 
 
 class Link(asyncio.Protocol):
-    """Sends frames, and hands on those that come; whatever comes, it raises nothing."""
+    """Sends frames, and hands on those that come; whatever comes, it raises nothing.
+
+    All frames of one round of the event loop leave together: a system call for each, which wakes the other process,
+    would cost the device process as much as counting an image and writing its document.
+    """
 
     def __init__(self, most_bytes: int, on_frame: Callable[[Frame], None], on_end: Callable[[], None]) -> None:
         """`on_frame` may raise where a frame cannot be understood; `on_end` hears once that there will be no more."""
         self._frames = Frames(most_bytes)
         self._on_frame, self._on_end = on_frame, on_end
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The other end can be told something now."""
         self._transport = cast("asyncio.Transport", transport)
+        self._loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
         """Hand on what is whole; a stream that cannot be cut into frames ends the connection."""
@@ -50,12 +56,20 @@ class Link(asyncio.Protocol):
     def send(self, kind: Kind, exchange: int = 0, *parts: bytes) -> None:
         """Say something, unless nobody is there to hear it."""
         if self._transport:
-            self._transport.write(pack(kind, exchange, *parts))
+            if not self._unsent:
+                self._loop.call_soon(self._send_all)
+            self._unsent.append(pack(kind, exchange, *parts))
 
     def close(self) -> None:
         """End the connection when everything is sent."""
+        self._send_all()
         if self._transport:
             self._transport.close()
+
+    def _send_all(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport and unsent:
+            self._transport.write(b"".join(unsent))
 
     def _hand_on(self, frame: Frame) -> None:
         try:

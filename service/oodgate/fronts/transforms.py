@@ -23,6 +23,8 @@ class Transforms:
     def renew(self) -> None:
         """Look whether it has changed; pictures that do not fit into the slots are none that a front opens."""
         found = self._found()
+        if found is self.current.preprocessing:  # to compare them would cost every picture something
+            return
         if found and found.crop[0] * found.crop[1] * 3 > self.shape.size:
             found = None
         if found != self.current.preprocessing:
