@@ -1,4 +1,4 @@
-"""What one process says the other hears: whole, in order, in as few pieces as can be."""
+"""What one process says the other hears: whole, in order, in few pieces."""
 
 import asyncio
 import socket
@@ -30,6 +30,22 @@ def test_frames_of_one_round_come_in_one_piece_and_in_order() -> None:
             piece = await asyncio.get_running_loop().sock_recv(other, 2**16)
             link.close()
         assert list(Frames().feed(piece)) == [Frame(Kind.ANSWER, exchange, b"ab") for exchange in range(3)]
+
+    run(conversation)
+
+
+def test_many_frames_are_not_kept_until_the_last_of_them() -> None:
+    async def conversation() -> None:
+        link, other = await linked(lambda frame: None)
+        with other:
+            for exchange in range(100):
+                link.send(Kind.ANSWER, exchange)
+            before = other.recv(2**16)  # the round is not over
+            after = await asyncio.get_running_loop().sock_recv(other, 2**16)
+            link.close()
+        frames, at_once = list(Frames().feed(before + after)), len(list(Frames().feed(before)))
+        assert [frame.exchange for frame in frames] == list(range(100))
+        assert 90 <= at_once < 100
 
     run(conversation)
 

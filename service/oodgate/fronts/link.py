@@ -12,13 +12,15 @@ import structlog
 
 from oodgate.fronts.wire import Frame, Frames, Kind, pack
 
+_MOST_TOGETHER = 8  # frames: with more the other process would have nothing to do meanwhile
+
 log = structlog.stdlib.get_logger("oodgate")
 
 
 class Link(asyncio.Protocol):
     """Sends frames, and hands on those that come; whatever comes, it raises nothing.
 
-    All frames of one round of the event loop leave together: a system call for each, which wakes the other process,
+    Some frames of one round of the event loop leave together: a system call for each, which wakes the other process,
     would cost the device process as much as counting an image and writing its document.
     """
 
@@ -59,6 +61,8 @@ class Link(asyncio.Protocol):
             if not self._unsent:
                 self._loop.call_soon(self._send_all)
             self._unsent.append(pack(kind, exchange, *parts))
+            if len(self._unsent) == _MOST_TOGETHER:
+                self._send_all()
 
     def close(self) -> None:
         """End the connection when everything is sent."""
