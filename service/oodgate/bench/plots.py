@@ -22,7 +22,7 @@ def plot_growth(growth: "Growth") -> Figure:
         "front processes": growth.fronts,
     }
     figure = Figure((_COLUMN_INCHES * len(curves), _HEIGHT_INCHES), layout="constrained")
-    axes = figure.subplots(2, len(curves), squeeze=False)
+    axes = figure.subplots(2, len(curves), squeeze=False, sharey="row")
     for column, (label, points) in enumerate(curves.items()):
         _plot_throughput(axes[0, column], points)
         _plot_latency(axes[1, column], points)
@@ -51,7 +51,8 @@ def _plot_latency(axes: Axes, points: "Sequence[Point]") -> None:
 
 
 def _name_values(axes: Axes, points: "Sequence[Point]") -> None:
-    axes.set_xscale("symlog" if points[0].value == 0 else "log")
+    if points[0].value:  # a logarithmic scale has no place for none
+        axes.set_xscale("log")
     axes.set_xticks([point.value for point in points], [_short(point.value) for point in points], fontsize="small")
     axes.xaxis.minorticks_off()
 
