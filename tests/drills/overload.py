@@ -3,6 +3,7 @@
     python tests/drills/overload.py                        # a network that mostly waits leaves the cores to the load
     python tests/drills/overload.py --sleep-ms 0           # one that needs every core, as do load and refusals
     python tests/drills/overload.py --sleep-ms 0 --apart   # the same, with load that comes from cores of its own
+    python tests/drills/overload.py --fronts 2             # by front processes
     python tests/drills/overload.py --sleep-ms 0 --bundle B --files 'photos/*.jpg'
 
 The peak is that of a closed loop; the overload is a Poisson process. Exit status 1 where fewer than 90 % of the peak
@@ -108,8 +109,10 @@ def main() -> int:
         "--sleep-ms", type=float, default=50, help="what every forward waits; on one worker, 8 at a time"
     )
     parser.add_argument("--apart", action="store_true", help="the service and the load have half of the cores each")
+    parser.add_argument("--fronts", type=int, default=0, help="processes that speak HTTP; memory is not theirs")
     options = parser.parse_args()
     settings: dict[str, object] = {"max_batch": 8, "workers": 1, "threads": 1} if options.sleep_ms else {}
+    settings["fronts"] = options.fronts
     command = (str(FOLDER / "sleeping.py"),) if options.sleep_ms else ("-m", "oodgate.cli")
     variables = {"DRILL_SLEEP_MS": str(options.sleep_ms)}
     with ExitStack() as stack:

@@ -32,8 +32,10 @@ def test_a_question_keeps_its_numbers_and_its_file_to_the_byte() -> None:
 
 
 def test_an_error_is_the_same_in_the_other_process() -> None:
-    error = read_refusal(pack_refusal(QueueFull("256 images are waiting already")))
-    assert (type(error), str(error)) == (QueueFull, "256 images are waiting already")
+    full = QueueFull("256 images are waiting already")
+    full.busy_s = 0.75
+    error = read_refusal(pack_refusal(full))
+    assert (type(error), str(error), error.busy_s) == (QueueFull, "256 images are waiting already", 0.75)
 
 
 def test_every_error_of_a_request_has_a_code_of_its_own() -> None:
@@ -82,6 +84,7 @@ def test_an_answer_keeps_status_headers_and_parts() -> None:
         (read_ask, b"[1,2]\nfile"),
         (read_ask, b'["no slot",1,5,1.5,100.25,"id","c","l",250.0]\n'),
         (read_refusal, b"{}"),
+        (read_refusal, b'["queue_full","full",-1]'),
         (read_report, b'[["http_requests",["a"],"many",[]]]'),
         (read_report, b'[["another_metric",["a"],1,[]]]'),
         (read_start, b"[99,[]]"),

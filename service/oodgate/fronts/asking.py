@@ -13,6 +13,7 @@ from oodgate.api.inquiry import Answered
 from oodgate.errors import NotReady, RequestError
 from oodgate.fronts.exchanges import Exchanges, gone
 from oodgate.fronts.messages import Ask, Transform, pack_ask, read_refusal
+from oodgate.fronts.refusals import Refusals
 from oodgate.fronts.slots import FreeSlots, Slots
 from oodgate.fronts.wire import Frame, Kind
 from oodgate.images.opening import FilePicture, Opened, opened
@@ -41,6 +42,7 @@ class Asking:
         self._settings = settings
         self._exchanges = exchanges
         self._slots, self._free = slots, FreeSlots(slots.shape.count)
+        self._refusals = Refusals()
         self._keeps = keeps
         self._openers = ThreadPoolExecutor(threads, thread_name_prefix="oodgate-decode")
 
@@ -54,8 +56,9 @@ class Asking:
         """The longest that an image may wait."""
         return self._settings.deadline_ms
 
-    def check_room(self) -> None:
-        """Raise QueueFull where an image would be refused now."""
+    def check_room(self, sender: Sender) -> None:
+        """Raise what an image would be refused with now, as far as that is known here."""
+        self._refusals.check(sender.lane, sender.patience_ms)
         self._free.check()
 
     async def judge(self, data: bytes, sender: Sender, top_k: int) -> Answered:
@@ -77,7 +80,11 @@ class Asking:
         except BaseException:
             self._free.give_back(slot)
             raise
-        return _read(await reply)
+        try:
+            return _read(await reply)
+        except RequestError as error:
+            self._refusals.learn(sender.lane, sender.patience_ms, error)
+            raise
 
     async def _open(self, data: bytes, transform: Transform) -> Opened:
         if transform.preprocessing is None:

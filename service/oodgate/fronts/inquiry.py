@@ -30,7 +30,7 @@ class FrontInquiry:
         self._sender = Sender(request_id, told_client(scope), lane_of(scope), self.patience_ms)
         self._asking, self._top_k = asking, top_k
         self._task: asyncio.Task[Answered] | None = None
-        asking.check_room()
+        asking.check_room(self._sender)
 
     def submit(self, data: bytes, promise: Promise[Answered]) -> None:  # noqa: D102
         self._task = asyncio.create_task(self._asking.judge(data, self._sender, self._top_k))

@@ -62,7 +62,7 @@ class Counted(NamedTuple):
 
 _ASK = TypeAdapter(Ask)
 _REPORT = TypeAdapter(list[Counted])
-_REFUSAL = TypeAdapter(tuple[str, str])
+_REFUSAL = TypeAdapter(tuple[str, str, Annotated[float, Field(ge=0)]])
 _START = TypeAdapter(tuple[Annotated[int, Field(ge=100, le=599)], list[tuple[str, str]]])
 
 
@@ -89,13 +89,15 @@ def read_report(payload: bytes) -> list[Counted]:
 
 def pack_refusal(error: RequestError) -> bytes:
     """An error that says why there is no answer."""
-    return orjson.dumps((error.code, str(error)))
+    return orjson.dumps((error.code, str(error), error.busy_s))
 
 
 def read_refusal(payload: bytes) -> RequestError:
     """The same error in the other process."""
-    code, detail = _REFUSAL.validate_json(payload)
-    return _ERRORS.get(code, RequestError)(detail)
+    code, detail, busy_s = _REFUSAL.validate_json(payload)
+    error = _ERRORS.get(code, RequestError)(detail)
+    error.busy_s = busy_s
+    return error
 
 
 def pack_scope(scope: Scope) -> bytes:
