@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -146,6 +147,20 @@ def test_requests_of_many_clients_share_forwards(fronted: httpx.Client) -> None:
     more = metric(fronted, "batch_size_count") - forwards
     assert metric(fronted, "batch_size_sum") - images == 200
     assert more < 200
+
+
+def test_an_overload_is_refused_and_each_refusal_counted_once(
+    start_server: StartServer, image_folder: Path, tmp_path: Path
+) -> None:
+    bundle = trouble_bundle(tmp_path / "slow", image_folder, seconds=0.1)
+    server = start_server(bundle=bundle, fronts=1, max_batch=1, max_queue=1)
+    with connect(server.url) as client, ThreadPoolExecutor(32) as threads:
+        statuses = Counter(threads.map(lambda _: predict(client, plain("white")).status_code, range(200)))
+        assert set(statuses) == {200, 429}
+        eventually(lambda: metric(client, "http_requests_total", route="/v1/predict") == 200)
+        assert metric(client, "refused_total") == statuses[429]
+        assert metric(client, "predictions_total") == statuses[200]
+        eventually(lambda: predict(client, PNG).status_code == 200)
 
 
 def test_a_front_that_ends_is_started_again_and_readiness_tells_of_it(start_server: StartServer) -> None:
