@@ -21,7 +21,7 @@ class Link(asyncio.Protocol):
     """Sends frames, and hands on those that come; whatever comes, it raises nothing.
 
     Some frames of one round of the event loop leave together: a system call for each, which wakes the other process,
-    would cost the device process as much as counting an image and writing its document.
+    would take a fifth of the device process's time.
     """
 
     def __init__(self, most_bytes: int, on_frame: Callable[[Frame], None], on_end: Callable[[], None]) -> None:
