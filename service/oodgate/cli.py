@@ -64,7 +64,7 @@ def bench(
     rate: Annotated[
         float | None, typer.Option(min=0.1, help="Also send so many requests a second that wait for nothing.")
     ] = None,
-    overhead: Annotated[bool, typer.Option("--overhead", help="The server without decoding and network.")] = False,
+    overhead: Annotated[bool, typer.Option("--overhead", help="A server without fronts, decoding, network.")] = False,
     gate: Annotated[bool, typer.Option("--gate", help="The gate without a server, against the bare forward.")] = False,
     growth: Annotated[bool, typer.Option("--growth", help="By clients, image size and limit of a batch.")] = False,
     scores: Annotated[bool, typer.Option("--scores", help="What every score costs beside the forward.")] = False,
