@@ -1,5 +1,9 @@
 """A front refuses by itself what the device process has just refused, and nothing else."""
 
+import gc
+import weakref
+
+import numpy as np
 import pytest
 
 from oodgate.errors import DeadlineUnreachable, InvalidImage, QueueFull, RequestError
@@ -85,3 +89,19 @@ def test_what_is_forgotten_takes_no_memory(clock: Clock) -> None:
         known.learn(str(number), 750, refused(QueueFull, 0.6))
         clock.now_s += 0.01
     assert len(known._latest) <= 6
+
+
+def test_the_request_that_was_refused_is_not_kept(clock: Clock) -> None:
+    known, kept = Refusals(), []
+
+    def refuse(image: np.ndarray) -> None:
+        kept.append(weakref.ref(image))
+        try:
+            raise refused(QueueFull, 0.6)
+        except RequestError as error:
+            known.learn("a", 750, error)
+
+    refuse(np.zeros(10))
+    gc.collect()
+    assert kept[0]() is None
+    assert is_refused(known, "a", 750)
