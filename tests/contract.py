@@ -13,11 +13,13 @@ from conftest import running_server
 from oodgate.api.schemas import BatchPrediction, Prediction, Problem
 
 TIMEOUT_S = 60
+# With a limit, httpcore may close a connection that another thread has just been given (encode/httpcore#1110).
+WITHOUT_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 def connect(url: str) -> httpx.Client:
-    """A client of one server; close it."""
-    return httpx.Client(base_url=url, timeout=TIMEOUT_S)
+    """A client of one server for any number of threads; close it."""
+    return httpx.Client(base_url=url, limits=WITHOUT_LIMITS, timeout=TIMEOUT_S)
 
 
 @contextmanager
