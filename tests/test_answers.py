@@ -5,6 +5,8 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+import pytest
+
 from oodgate.answers import Answer, Kept, keep, keep_on_loop
 from oodgate.errors import InferenceFailed, NotReady
 
@@ -70,3 +72,18 @@ def test_promises_of_a_loop_that_is_closed_are_left() -> None:
     from_a_thread([(promise, TWO)])
     from_a_thread([])
     assert not promise.done()
+
+
+class Broken(Future[Answer[int]]):
+    """A promise that cannot be kept."""
+
+    def set_result(self, result: Answer[int], /) -> None:
+        raise OSError("nobody is there")
+
+
+def test_a_promise_that_cannot_be_kept_takes_no_other_along() -> None:
+    first: Future[Answer[int]] = Future()
+    last: Future[Answer[int]] = Future()
+    with pytest.raises(OSError, match="nobody is there"):
+        keep([(first, TWO), (Broken(), TWO), (Broken(), TWO), (last, TWO)])
+    assert first.result(0) is last.result(0) is TWO

@@ -34,13 +34,21 @@ Kept = tuple[Promise[Answer[Result]], Answer[Result] | RequestError]
 
 def keep(answers: Sequence[Kept[Result]]) -> None:
     """Keep promises, but for those that are kept already or that nobody waits for any more."""
-    for promise, answer in answers:
-        if promise.done():
-            continue
-        if isinstance(answer, RequestError):
-            promise.set_exception(answer)
-        else:
-            promise.set_result(answer)
+    for position, (promise, answer) in enumerate(answers):
+        try:
+            _keep_one(promise, answer)
+        except BaseException:
+            keep(answers[position + 1 :])  # the others wait for theirs whatever happens to one
+            raise
+
+
+def _keep_one(promise: Promise[Answer[Result]], answer: Answer[Result] | RequestError) -> None:
+    if promise.done():
+        return
+    if isinstance(answer, RequestError):
+        promise.set_exception(answer)
+    else:
+        promise.set_result(answer)
 
 
 def keep_on_loop(answers: Sequence[Kept[Result]], after_s: float = 0.0) -> None:

@@ -1,5 +1,6 @@
 """The request id, which every answer carries."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import encoded, random_picture
-from contract import exchange, predict_batch, read_batch, serving
+from conftest import StartServer, encoded, random_picture
+from contract import connect, eventually, exchange, predict_batch, read_batch, serving
 
 PNG = encoded(random_picture(0))
 GENERATED = re.compile("[0-9a-f]{32}")
@@ -79,3 +80,23 @@ def test_the_id_of_the_client_names_its_predictions(client: httpx.Client) -> Non
     assert raw.json()["id"] == "mine"
     assert batch[0].model_dump()["id"] == "mine/0"
     assert batch[1].model_dump()["request_id"] == "mine/1"
+
+
+def test_a_request_behind_another_is_logged_without_the_facts_of_that(start_server: StartServer) -> None:
+    server = start_server(max_batch=1)
+    parts = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + PNG + b"\r\n--b--\r\n"
+    first = b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    with connect(server.url) as client:
+        answer = exchange(
+            client,
+            first
+            + b"Content-Length: %d\r\nX-Request-Id: first\r\n\r\n" % len(parts)
+            + parts
+            + b"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-Request-Id: second\r\nConnection: close\r\n\r\n",
+        )
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+    eventually(lambda: '"second"' in server.log_file.read_text())
+    records = [json.loads(line) for line in server.log_file.read_text().splitlines() if line.startswith("{")]
+    logged = {record["request_id"]: record for record in records if record["event"] == "request"}
+    assert "decision" in logged["first"]
+    assert "decision" not in logged["second"]

@@ -1,5 +1,6 @@
 """Keys: who may ask for what, and what is told to those who may not."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,3 +229,15 @@ def test_no_key_is_in_logs_metrics_or_problems(start_server: StartServer, keys_f
     text = server.log_file.read_text() + "".join(f"{answer.headers}{answer.text}" for answer in answers)
     assert "the-predict" in text
     assert [secret for secret in secrets if secret in text] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/models/tiny/drift/reset"])
+def test_a_refusal_is_logged_with_the_name_of_the_key(start_server: StartServer, keys_file: Path, path: str) -> None:
+    server = start_server(api_keys=keys_file, max_batch=1)
+    with connect(server.url) as client:
+        assert client.post(path, headers=bearer(KEYS["metrics"])).status_code == 403
+        assert client.post(path).status_code == 401
+    eventually(lambda: server.log_file.read_text().count('"event":"request"') >= 2)
+    records = [json.loads(line) for line in server.log_file.read_text().splitlines() if '"event":"request"' in line]
+    named = {record["status"]: record.get("client_key") for record in records if record["path"] == path}
+    assert named == {403: "the-metrics", 401: None}

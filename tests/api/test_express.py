@@ -1,9 +1,13 @@
 """Plain requests go past the web framework's layers, and are answered as the others are."""
 
 import asyncio
+import gc
+import random
 import re
 import socket
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -13,16 +17,19 @@ import httpx
 import pytest
 import structlog
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.responses import Response
 from starlette.types import Scope
 
 from conftest import encoded, random_picture
-from contract import exchange, predict, read_prediction, serving
+from contract import eventually, exchange, metric, predict, read_prediction, serving
+from networks import plain, trouble_bundle
 from oodgate.api.accounts import Accounts
 from oodgate.api.app import create_metrics
 from oodgate.api.checks import Check, believing
 from oodgate.api.express import Express, Lane
-from oodgate.api.inquiry import OwnInquiry
+from oodgate.api.inquiry import Answered, OwnInquiry
 from oodgate.api.plain import plain_top_k
 from oodgate.api.repository import Repository
 from oodgate.api.schemas import Prediction, Problem
@@ -185,22 +192,118 @@ def test_plain_requests_do_not_reach_the_application(apart: str) -> None:
 class FakeTransport:
     """Keeps what is written."""
 
-    written = b""
+    written, closing = b"", False
+
+    def is_closing(self) -> bool:
+        return self.closing
 
     def write(self, data: bytes) -> None:
         self.written += data
 
 
 class FakeConnection:
-    """As much of a connection as a request needs that is refused at once."""
+    """As much of a connection as a request needs."""
 
     def __init__(self) -> None:
-        self.scope = {"type": "http", "method": "POST", "path": "/v1/predict", "headers": [], "state": {}}
+        self.scope = {"type": "http", "method": "POST", "path": "/v1/predict", "state": {}}
+        self.scope["headers"] = [(b"content-type", b"image/png")]
         self.transport = FakeTransport()
         self.server_state = SimpleNamespace(default_headers=[])
-        self.deadline = SimpleNamespace(clear=lambda: None)
+        self.deadline = SimpleNamespace(set=lambda delay_s, on_late: None, clear=lambda: None)
         self.tasks: set[object] = set()
         self.completed = 0
 
     def on_response_complete(self) -> None:
         self.completed += 1
+
+
+class KeptInquiry:
+    """Keeps the file that it is asked about."""
+
+    patience_ms, data = 1.0, b""
+
+    def submit(self, data: bytes, promise: object) -> None:
+        self.data = data
+
+    def conclude(self, answer: object) -> Answered:
+        return Answered(b"{}", "accept")
+
+    def too_late(self) -> None: ...
+
+    def withdraw(self, promise: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def slow(image_folder: Path, tmp_path: Path) -> Iterator[httpx.Client]:
+    """A service that takes a while for a white picture."""
+    bundle = trouble_bundle(tmp_path / "slow", image_folder, seconds=0.05)
+    with serving(bundle, tmp_path, max_batch=4, workers=1) as connected:
+        yield connected
+
+
+def test_a_request_behind_it_that_is_none_harms_nobody_else(slow: httpx.Client) -> None:
+    spoilt = with_length(PNG) + b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" + b"\x00\r\n\r\n"
+    with ThreadPoolExecutor(8) as threads:
+        honest = [threads.submit(predict, slow, plain("white")) for _ in range(20)]
+        for _ in range(20):
+            assert b"HTTP/1.1 400 " in exchange(slow, spoilt)
+        assert {future.result().status_code for future in honest} == {200}
+    eventually(lambda: metric(slow, "in_flight") == 1)  # the scrape
+    assert metric(slow, "http_requests_total", route="/v1/predict", status="499") == 20
+    assert metric(slow, "refused_total", reason="internal_error") == 0
+
+
+@pytest.mark.parametrize(
+    "offer", [("Upgrade: h2c", "Connection: Upgrade"), ("Connection: upgrade", "Upgrade: websocket")]
+)
+def test_a_client_that_offers_another_protocol_is_answered_in_this_one(
+    client: httpx.Client, offer: tuple[str, str]
+) -> None:
+    request, last = with_length(PNG, *offer), with_length(b"GET / HTTP/1.1\r\n\r\n", *offer)
+    answer = exchange(client, request + last + with_length(PNG, "Connection: close"))
+    assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"200", b"400", b"200"]
+
+
+def begun(connection: FakeConnection, inquiry: KeptInquiry) -> Express:
+    """A request that was let in."""
+    inquiries = [inquiry]
+    lane = Lane(Settings(bundle="b"), Accounts(create_metrics()), lambda *_: inquiries.pop())
+    express = Express(lane, connection, keep_alive=True, top_k=1)
+    express.begin()
+    return express
+
+
+@given(st.lists(st.integers(1, 6000), max_size=30))
+def test_a_body_in_parts_of_any_size_stays_as_it_is_and_takes_no_more_room(sizes: list[int]) -> None:
+    parts = [random.Random(number).randbytes(size) for number, size in enumerate([10, *sizes])]
+    express = begun(FakeConnection(), inquiry := KeptInquiry())
+    for part in parts:
+        express.receive(part)
+    assert len(express._parts) <= 2 + 2 * sum(size >= 4096 for size in sizes)
+    express.received()
+    assert inquiry.data == b"".join(parts)
+
+
+def test_an_answered_request_keeps_no_image() -> None:
+    connection, inquiry = FakeConnection(), KeptInquiry()
+    express, kept = begun(connection, inquiry), weakref.ref(inquiry)
+    del inquiry
+    express.receive(PNG)
+    express.received()
+    express.set_result("anything")
+    assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
+    gc.collect()
+    assert kept() is None
+    assert express.done()
+
+
+def test_nothing_is_written_to_a_connection_that_closes() -> None:
+    connection = FakeConnection()
+    express = begun(connection, KeptInquiry())
+    express.receive(PNG)
+    express.received()
+    connection.transport.closing = True
+    express.set_result("anything")
+    assert (connection.transport.written, express.done(), connection.completed) == (b"", True, 1)

@@ -1,5 +1,6 @@
 """Requests that cannot be answered, and the problem document that each of them gets."""
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,3 +125,14 @@ def test_an_answer_that_is_not_a_number_fails_alone(client: httpx.Client) -> Non
     assert isinstance(first, Prediction)
     assert isinstance(last, Prediction)
     assert first.ood == last.ood
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/predict?other=1", "/v1/predict/batch"])
+def test_a_compressed_body_is_an_unsupported_type(client: httpx.Client, path: str) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "image/png"}
+    read_problem(client.post(path, content=gzip.compress(PNG), headers=headers), 415, "compressed_body")
+
+
+def test_a_body_that_says_it_is_sent_as_it_is_is_read(client: httpx.Client) -> None:
+    headers = {"Content-Encoding": "identity", "Content-Type": "image/png"}
+    read_prediction(client.post("/v1/predict", content=PNG, headers=headers))

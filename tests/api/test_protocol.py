@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import Thread
 from time import monotonic, sleep
 
@@ -24,6 +25,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     config = uvicorn.Config(app, http=BoundedProtocol, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that unread answers are soon too many
     thread = Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield listening.getsockname()
@@ -73,3 +75,30 @@ def test_trickling_does_not_prolong_it(address: tuple[str, int]) -> None:
             client.sendall(b"X")
             sleep(0.02)
     assert monotonic() - begun < 10 * TIMEOUT_S + 5
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", b"\n\r\n\r\n"])
+def test_silence_behind_an_answer_ends_the_connection(address: tuple[str, int], behind: bytes) -> None:
+    with socket.create_connection(address) as client:
+        client.sendall(HEAD + b"\r\n")
+        assert answer_of(client).startswith(b"HTTP/1.1 200 ")
+        client.sendall(behind)
+        assert closed_after_s(client) >= TIMEOUT_S / 2
+
+
+@pytest.mark.parametrize(("timeout_s", "all_come"), [(TIMEOUT_S, False), (60.0, True)])
+def test_answers_that_are_not_read_end_the_connection(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, timeout_s: float, all_come: bool
+) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_TIMEOUT_S", timeout_s)
+    requests, answers = 3000, b""
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(address)
+        client.sendall((HEAD + b"\r\n") * requests)
+        sleep(5 * TIMEOUT_S)
+        client.settimeout(30)
+        with suppress(ConnectionResetError):
+            while answers.count(b"here") < requests and (piece := client.recv(65536)):
+                answers += piece
+    assert (answers.count(b"here") == requests) is all_come

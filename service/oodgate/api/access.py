@@ -40,6 +40,7 @@ class Access:
         start, status = perf_counter(), 0
         request_id = choose_request_id(scope)
         scope.setdefault("state", {}).update(request_id=request_id, client_key="")
+        structlog.contextvars.clear_contextvars()  # of a request before it on the connection, whose context it began in
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
         async def send_with_id(message: Message) -> None:
@@ -52,6 +53,7 @@ class Access:
         async def answer_instead(error: RequestError) -> None:
             if status == 0:
                 self._accounts.refuse(error)
+                structlog.contextvars.bind_contextvars(code=error.code)
                 await error_response(error, scope["path"], request_id)(scope, receive, send_with_id)
 
         self._accounts.open()
@@ -70,10 +72,12 @@ class Access:
             self._accounts.close(scope, status, perf_counter() - start, **facts)
 
     def _check(self, scope: Scope) -> None:
-        for check in self._checks:
-            check(scope)
-        if key := scope["state"]["client_key"]:
-            structlog.contextvars.bind_contextvars(client_key=key)
+        try:
+            for check in self._checks:
+                check(scope)
+        finally:
+            if key := scope["state"]["client_key"]:
+                structlog.contextvars.bind_contextvars(client_key=key)
 
 
 def choose_request_id(scope: Scope) -> str:

@@ -3,7 +3,7 @@
 from starlette.types import Scope
 
 from oodgate.api.key_ring import KeyRing
-from oodgate.api.kinds import Kind, Kinds
+from oodgate.api.kinds import Kinds
 from oodgate.api_keys import SCOPES, ApiKey
 from oodgate.errors import Forbidden, Unauthorized
 
@@ -20,21 +20,22 @@ class Authorisation:
     def check(self, scope: Scope) -> None:
         """Note the name of a request's key in its state, `client_key`.
 
-        Raises Unauthorized or Forbidden where it may not ask.
+        Raises Unauthorized where there is none, or Forbidden where it is not meant for this kind of endpoint.
         """
         kind = self._endpoints.kind(scope["path"])
-        if kind in SCOPES:
-            scope["state"]["client_key"] = self._key(scope, kind).name
+        if kind not in SCOPES:
+            return
+        key = self._key(scope)
+        scope["state"]["client_key"] = key.name
+        if kind not in key.scopes:
+            raise Forbidden(f"this needs a key with the scope '{kind}'; ask the operator for one")
 
-    def _key(self, scope: Scope, kind: Kind | None) -> ApiKey:
-        """The key of a request; raises Unauthorized, or Forbidden where it is not meant for this kind."""
+    def _key(self, scope: Scope) -> ApiKey:
         offered = offered_key(scope)
         key = self._keys.find(offered) if offered else None
         if key is None:
             wrong = "the key is not known" if offered else "there is no key"
             raise Unauthorized(f"{wrong}; send one that the operator gave you as 'Authorization: Bearer KEY'")
-        if kind not in key.scopes:
-            raise Forbidden(f"this needs a key with the scope '{kind}'; ask the operator for one")
         return key
 
 

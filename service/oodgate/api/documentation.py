@@ -16,8 +16,14 @@ Responses = dict[int | str, dict[str, Any]]
 NOT_SERVED: Problems = (errors.NotReady, errors.ModelUnavailable, errors.ModelUnloaded)
 NOT_READY: Problems = (*NOT_SERVED, errors.Draining)
 BATCH_PROBLEMS: Problems = (
-    *(errors.MalformedMultipart, errors.TooManyBytes, errors.TooManyFiles, errors.NotAnImageType),
-    *(errors.InvalidParameter, errors.BodyTimeout, RequestError),
+    *(
+        errors.MalformedMultipart,
+        errors.TooManyBytes,
+        errors.TooManyFiles,
+        errors.NotAnImageType,
+        errors.CompressedBody,
+    ),
+    *(errors.CompressedBody, errors.InvalidParameter, errors.BodyTimeout, RequestError),
     *NOT_READY,
 )
 IMAGE_PROBLEMS: Problems = (

@@ -22,7 +22,7 @@ from oodgate.api.checks import Check
 from oodgate.api.handlers import cut_short, error_parts, unexpected
 from oodgate.api.inquiry import Inquiry
 from oodgate.api.leaving import client_left
-from oodgate.api.limits import check_size, check_type, header, late_body, media_type, not_empty
+from oodgate.api.limits import check_coding, check_size, check_type, header, late_body, media_type, not_empty
 from oodgate.api.plain import PATH
 from oodgate.api.rest import Rests
 from oodgate.deadline import Deadline
@@ -30,6 +30,7 @@ from oodgate.errors import RequestError
 from oodgate.settings import Settings
 
 _JSON = (b"content-type", b"application/json")
+_LARGE_PART = 4096  # bytes; smaller ones are gathered, as each by itself would take many times its size
 
 log = structlog.stdlib.get_logger("oodgate")
 
@@ -72,7 +73,7 @@ class Express:
         self._id = choose_request_id(self._scope)
         self._scope["route"] = lane
         self._scope["state"] |= {"request_id": self._id, "client_key": ""}
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self._received_bytes = 0
         self._inquiry: Inquiry | None = None
 
@@ -103,7 +104,7 @@ class Express:
             self._withdraw()
             error = client_left()
             self._lane.accounts.refuse(error)
-            self._close(error.status)
+            self._close(error.status, code=error.code)
 
     def cancel(self, msg: object = None) -> None:
         """The time to drain is over, and uvicorn ends what it believes to be a task."""
@@ -123,13 +124,17 @@ class Express:
 
     def set_exception(self, error: BaseException, /) -> None:
         """The image has not been judged."""
-        self._safely(self._fail, error)
+        if isinstance(error, RequestError):
+            self._refuse(error)
+        else:
+            self._safely(self._fail, error)
 
     def _admit(self) -> None:
         for check in self._lane.checks:
             check(self._scope)
         settings = self._lane.settings
         self._inquiry = self._lane.inquire(self._scope, self._id, self._top_k)
+        check_coding(self._scope)
         check_type(media_type(header(self._scope, b"content-type")), settings.content_types)
         check_size(int(header(self._scope, b"content-length") or 0), settings.max_bytes)
         timeout_ms = settings.body_timeout_ms
@@ -138,7 +143,12 @@ class Express:
     def _take(self, part: bytes) -> None:
         self._received_bytes += len(part)
         check_size(self._received_bytes, self._lane.settings.max_bytes)
-        self._parts.append(part)
+        if len(part) >= _LARGE_PART or not self._parts:
+            self._parts.append(part)
+        elif isinstance(self._parts[-1], bytearray):
+            self._parts[-1] += part
+        else:
+            self._parts.append(bytearray(part))
 
     def _submit(self) -> None:
         assert self._inquiry is not None  # noqa: S101 - the request was let in
@@ -186,7 +196,8 @@ class Express:
             self._lane.accounts.refuse(error)
             self._lane.rests.rest_after(error)
             headers, body = error_parts(error, self._scope["path"], self._id)
-            self._send(error.status, [(name.encode(), value.encode()) for name, value in headers.items()], body)
+            encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+            self._send(error.status, encoded, body, code=error.code)
 
     def _send(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, **facts: str) -> None:
         own = ((b"content-length", b"%d" % len(body)), (REQUEST_ID_HEADER, self._id.encode()))
@@ -194,7 +205,8 @@ class Express:
         for name, value in (*self._connection.server_state.default_headers, *headers, *own):
             pieces += (name, b": ", value, b"\r\n")
         pieces += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body)
-        self._connection.transport.write(b"".join(pieces))
+        if not self._connection.transport.is_closing():  # else the rest of what the client sent was no HTTP
+            self._connection.transport.write(b"".join(pieces))
         self._close(status, **facts)
         if not self.keep_alive:
             self._connection.transport.close()
@@ -205,6 +217,9 @@ class Express:
         self._connection.tasks.discard(self)
         if self._inquiry:
             self._inquiry.close()
+        # The connection keeps this request until its next, and must not keep the image.
+        self._inquiry = None
+        self._parts.clear()
         if key := self._scope["state"]["client_key"]:
             facts["client_key"] = key
         seconds = perf_counter() - self._start

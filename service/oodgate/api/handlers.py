@@ -3,6 +3,7 @@
 import re
 
 import orjson
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -59,6 +60,7 @@ def add_handlers(app: FastAPI, metrics: Metrics) -> None:
     async def on_request_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError)  # noqa: S101 - registered for this class
         metrics.refused.labels(error.code).inc()
+        structlog.contextvars.bind_contextvars(code=error.code)
         return error_response(error, request.scope["path"], request.state.request_id)
 
     async def on_validation_error(request: Request, error: Exception) -> Response:

@@ -29,12 +29,12 @@ from oodgate.api.inference_schemas import (
     ServerReady,
 )
 from oodgate.api.leaving import unless_client_leaves
-from oodgate.api.limits import read_body
+from oodgate.api.limits import check_coding, read_body
 from oodgate.api.origin import origin_of
 from oodgate.api.predictor import Predictor
 from oodgate.api.render import Document
 from oodgate.api.repository import Models
-from oodgate.errors import CompressedBody, RequestError
+from oodgate.errors import RequestError
 from oodgate.gate import Verdict
 
 router = APIRouter(prefix="/v2", tags=["inference"])
@@ -145,9 +145,7 @@ async def answer_inference(request: Request, models: Models, name: str, version:
 
 async def read(request: Request, models: Models) -> Inference:
     """What the request says, parsed in a thread; raises CompressedBody and as `read_inference` does."""
-    coding = request.headers.get("content-encoding", "identity")
-    if coding != "identity":
-        raise CompressedBody(f"the content coding is '{coding}'; send the body as it is")
+    check_coding(request.scope)
     settings = models.settings
     body = await read_body(request, settings.max_request_bytes, settings.body_timeout_ms)
     parse = partial(read_inference, body, request.headers.get(JSON_LENGTH), settings)

@@ -12,6 +12,7 @@ from starlette.types import Message, Scope
 from oodgate.errors import (
     BodyTimeout,
     ClientLeft,
+    CompressedBody,
     InvalidImage,
     MalformedMultipart,
     NotAnImageType,
@@ -27,6 +28,7 @@ _MULTIPART_OVERHEAD_BYTES = 64 * 1024
 
 async def read_image(request: Request, settings: Settings) -> bytes:
     """The bytes of the one image of a request, sent as the body itself or as the multipart part `file`."""
+    check_coding(request.scope)
     kind = media_type(header(request.scope, b"content-type"))
     if kind == MULTIPART:
         request = limited(request, settings.max_bytes + _MULTIPART_OVERHEAD_BYTES)
@@ -39,6 +41,7 @@ async def read_image(request: Request, settings: Settings) -> bytes:
 
 async def read_files(request: Request, settings: Settings) -> list[UploadFile]:
     """The multipart parts `files` of a request, in order, not yet read."""
+    check_coding(request.scope)
     kind = media_type(header(request.scope, b"content-type"))
     if kind != MULTIPART:
         raise NotAnImageType(f"the content type is '{kind}', expected {MULTIPART} with parts named 'files'")
@@ -109,6 +112,13 @@ def check_size(found: int, max_bytes: int) -> None:
     """Raise TooManyBytes where a body is larger than the limit."""
     if found > max_bytes:
         raise TooManyBytes(f"the body has more than {max_bytes} bytes, the most that this endpoint takes; send less")
+
+
+def check_coding(scope: Scope) -> None:
+    """Raise CompressedBody where the body is not sent as it is: how large it becomes is known too late."""
+    coding = header(scope, b"content-encoding").strip().lower()
+    if coding not in ("", "identity"):
+        raise CompressedBody(f"the content coding is '{coding}'; send the body as it is")
 
 
 def check_type(kind: str, allowed: Sequence[str], also: Sequence[str] = ()) -> None:

@@ -22,10 +22,14 @@ class ServiceProtocol(BoundedProtocol):
         super().__init__(*given, **named)
         self._lane = lane
         self.deadline = Deadline(self.loop)  # of the plain request that is being answered
+        self._answering: Any = None  # the cycle that is, behind which others may wait
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client left."""
         super().connection_lost(exc)
+        if self._answering is not self.cycle and not self._answering.response_complete:
+            self._answering.disconnected = True  # uvicorn tells the newest alone
+            self._answering.message_event.set()
         self.deadline.close()
 
     def on_body(self, body: bytes) -> None:
@@ -38,7 +42,7 @@ class ServiceProtocol(BoundedProtocol):
 
     def on_message_complete(self) -> None:
         """The end of the body."""
-        if isinstance(self.cycle, Express):
+        if isinstance(self.cycle, Express) and not self._head_again:
             self.cycle.received()
         else:
             super().on_message_complete()
@@ -49,7 +53,8 @@ class ServiceProtocol(BoundedProtocol):
         unusual |= self.expect_100_continue or self.parser.should_upgrade()
         top_k = plain_top_k(cast(Scope, self.scope)) if self._lane.is_open() and not unusual else None
         if top_k is None:
+            self._answering = cycle
             super()._start_asgi_task(cycle, app)
             return
-        self.cycle = Express(self._lane, self, cycle.keep_alive, top_k)
+        self.cycle = self._answering = Express(self._lane, self, cycle.keep_alive, top_k)
         self.cycle.begin()

@@ -54,6 +54,8 @@ class FrontInquiry:
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or promise.done():
             return
+        if isinstance(error, RequestError):
+            error.__traceback__ = None  # it would keep the image alive
         if error:  # the device process may be first to notice that it is too late, and knows less of the client's time
             promise.set_exception(self.too_late() if isinstance(error, DeadlinePassed) else error)
         else:
