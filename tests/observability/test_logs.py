@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,20 @@ from contract import connect
 from networks import plain, trouble_bundle
 
 SECRET = "the-secret-of-the-client"
+FULL = """
+import sys
+
+import structlog
+
+from oodgate.observability.logs import configure_logs, request_log
+
+configure_logs(sys.argv[1], "info")
+write, log = request_log(), structlog.get_logger()
+for _ in range(3000):
+    write(path="/" * 1000)
+    log.info("a line", text="x" * 1000)
+print("answered")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +71,11 @@ def test_json_logs_are_one_record_a_line_with_the_request_id(start_server: Start
     assert all(record["duration_ms"] > 0 for record in requests.values())
     assert requests["good"]["decision"] in ("accept", "reject")
     assert {name for name, record in requests.items() if "decision" in record} == {"good"}
+    assert {name: record["code"] for name, record in requests.items() if "code" in record} == {
+        "failing": "inference_failed",
+        "bad": "invalid_image",
+        "unknown": "not_found",
+    }
 
     (loaded,) = (record for record in records if record["event"] == "loaded")
     assert (loaded["model"], loaded["version"], loaded["device"]) == ("tiny", "1", "cpu")
@@ -83,3 +104,23 @@ def test_console_logs_are_text_on_request(start_server: StartServer, bundle: Pat
     assert "there is a red picture" in text
     assert SECRET not in text
     assert "PNG" not in text
+
+
+def test_a_terminal_shows_what_a_path_holds_and_does_not_obey_it(start_server: StartServer, bundle: Path) -> None:
+    server = start_server(bundle=bundle, log_format="console", drain_delay_ms=0)
+    with connect(server.url) as client:
+        client.get("/clear%1B[2J")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == 0
+    text = server.log_file.read_text()
+    assert "/clear\\x1b[2J" in text
+    assert "\x1b[2J" not in text
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_log_that_cannot_be_written_costs_no_answer(tmp_path: Path, log_format: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(FULL)
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run([sys.executable, program, log_format], stderr=full, stdout=subprocess.PIPE, check=False)
+    assert ended.stdout == b"answered\n"

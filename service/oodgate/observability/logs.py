@@ -7,14 +7,14 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from io import BufferedWriter
-from typing import Any, Literal
+from typing import IO, Any, Literal, TextIO, cast
 
 import orjson
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 _BUFFER_BYTES = 2**20  # more than the lines of one round, so that none is torn
 
@@ -30,7 +30,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"], level: str) -
     # The service's own records do not pass through the standard library, which costs as much as a request does.
     structlog.configure(
         processors=[*shared, *(_text() if console else _lines(orjson.dumps))],
-        logger_factory=(structlog.WriteLoggerFactory(_standard_error("w")) if console else LineLogger),
+        logger_factory=(structlog.WriteLoggerFactory(cast(TextIO, _standard_error("w"))) if console else LineLogger),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
@@ -53,6 +53,23 @@ def _write_request(lines: "LineLogger", **facts: object) -> None:
     lines.msg(orjson.dumps({**facts, "event": "request", "level": "info", "timestamp": now}, option=orjson.OPT_UTC_Z))
 
 
+class Lossy:
+    """A file that loses what cannot be written: a full disk must cost no answer."""
+
+    def __init__(self, file: IO[Any]) -> None:
+        self._file = file
+
+    def write(self, text: Any) -> None:
+        """Write what can be written."""
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        """The same, of what waits."""
+        with suppress(OSError):
+            self._file.flush()
+
+
 class LineLogger:
     """Writes lines to standard error: those of the event loop together at the end of its round, others at once.
 
@@ -60,7 +77,7 @@ class LineLogger:
     """
 
     def __init__(self, *_: Any) -> None:
-        self._file: BufferedWriter = _standard_error("wb", _BUFFER_BYTES)
+        self._file = _standard_error("wb", _BUFFER_BYTES)
         self._flushed_by: asyncio.AbstractEventLoop | None = None
 
     def msg(self, line: bytes) -> None:
@@ -82,13 +99,21 @@ class LineLogger:
         self._file.flush()
 
 
-def _standard_error(mode: str, buffering: int = -1) -> Any:
+def _standard_error(mode: str, buffering: int = -1) -> Lossy:
     # Loggers keep their file for ever, and who calls a command from Python may have replaced and closed sys.stderr.
-    return open(2, mode, buffering, closefd=False)
+    return Lossy(open(2, mode, buffering, closefd=False))
 
 
 def _text() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [_harmless, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+
+
+def _harmless(logger: Any, name: str, facts: EventDict) -> EventDict:
+    """Facts that a terminal shows and does not obey, whatever a client put into its path."""
+    return {
+        key: value.encode("unicode_escape").decode() if isinstance(value, str) and not value.isprintable() else value
+        for key, value in facts.items()
+    }
 
 
 def _lines(dump: Any) -> list[Processor]:

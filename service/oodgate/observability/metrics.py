@@ -35,7 +35,7 @@ class Metrics:
 
         self.http_requests = counter("http_requests_total", "HTTP requests answered.", ("route", "method", "status"))
         self.http_duration = histogram(
-            "http_request_duration_seconds", "From the request's first byte to the answer's last.", ("route",)
+            "http_request_duration_seconds", "From the end of the request's head to the end of the answer.", ("route",)
         )
         stage_duration = histogram("stage_duration_seconds", "Time of one stage.", ("stage",))
         self.stages = {stage: stage_duration.labels(stage) for stage in STAGES}
