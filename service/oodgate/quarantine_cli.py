@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from oodgate.console import out, print_json
 from oodgate.errors import QuarantineError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from oodgate.quarantine.archive import Archive
 
 _ID_LETTERS = 12
+_TIME_LETTERS = len("2026-01-31T23:59:59")
 
 app = typer.Typer(help="Images that the service keeps for people to look at.", no_args_is_help=True)
 
@@ -49,12 +50,13 @@ def list_images(
     if as_json:
         print_json({"images": entries})
         return
-    table = Table("id", "time", "seen", "decision", "class", "probability", "p-value", "label")
+    whole = (Column(name, no_wrap=True) for name in ("id", "time"))  # the first two are what the other commands take
+    table = Table(*whole, "seen", "decision", "class", "probability", "p-value", "label")
     for entry in entries:
         numbers = (f"{entry[key]:.4g}" for key in ("probability", "p_value"))
         said = " ".join(word for word in (entry["label"], entry["class"]) if word)
-        shown = (entry["id"][:_ID_LETTERS], entry["time"], str(entry["count"]), entry["decision"], entry["predicted"])
-        table.add_row(*shown, *numbers, said)
+        shown = (entry["id"][:_ID_LETTERS], entry["time"][:_TIME_LETTERS], str(entry["count"]))
+        table.add_row(*shown, entry["decision"], entry["predicted"], *numbers, said)
     out.print(table)
 
 

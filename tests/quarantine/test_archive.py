@@ -181,10 +181,15 @@ def test_images_are_found_by_the_first_letters_of_their_id(tmp_path: Path) -> No
         assert archive.find(entry.id[:8]) == archive.find(entry.id) == entry
 
 
-@pytest.mark.parametrize("start", ["", "abc", "zzzz", "%%%%", "____", "a" * 65, "0" * 64])
+@pytest.mark.parametrize("start", ["", "abc", "zzzz", "%%%%", "____", "a" * 65])
 def test_what_is_no_id_is_one_sentence(tmp_path: Path, start: str) -> None:
-    with pytest.raises(QuarantineError, match=r"^no image has an id beginning with .* `oodgate quarantine ls`"):
+    with pytest.raises(QuarantineError, match=r"^'.*' is no id, nor the first 4 or more letters of one$"):
         kept(tmp_path, 1).find(start)
+
+
+def test_an_id_that_no_image_has_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(QuarantineError, match=r"^no image has an id beginning with '0{64}'; `oodgate quarantine ls`"):
+        kept(tmp_path, 1).find("0" * 64)
 
 
 def test_an_id_that_fits_several_images_is_one_sentence(tmp_path: Path) -> None:
@@ -260,3 +265,13 @@ def test_an_index_of_another_version_is_one_sentence(tmp_path: Path) -> None:
     archive.close()
     with pytest.raises(QuarantineError, match="has format version 9, this oodgate reads 1"):
         open_archive(str(tmp_path))
+
+
+def test_repair_leaves_what_others_keep_at_a_url(tmp_path: Path) -> None:
+    shared = (tmp_path / "shared").as_uri()
+    own, other = (open_archive(shared, tmp_path / name, create=True) for name in ("own", "other"))
+    assert own.keep(png(1), record(1), 1.0, ROOMY)
+    assert other.keep(png(2), record(2), 1.0, ROOMY)
+    (tmp_path / "shared" / "customers.csv").write_text("names")
+    assert own.repair() == other.repair() == 0
+    assert set(own.files.sizes()) == {own.index.entries()[0].name, other.index.entries()[0].name, "customers.csv"}

@@ -1,7 +1,8 @@
 """Files and index of a quarantine as one: what is written, found, labelled, and what has to go.
 
 Whatever changes a file does so inside a transaction of the index. A process that dies between file and index leaves a
-file without a row, or a row without its file, and `repair` removes both.
+file without a row, or a row without its file, and `repair` removes both; at a URL, where others may keep files too, it
+leaves the former.
 """
 
 import hashlib
@@ -64,12 +65,12 @@ class Archive:
             return len(old) + self._make_room(bounds.bytes)
 
     def repair(self) -> int:
-        """Remove rows without their whole file and files without a row; returns how many of both."""
+        """Remove rows without their whole file, and stray files where nobody else keeps any; returns how many."""
         with self.index.transaction():
             sizes = self.files.sizes()
             entries = {entry.name: entry for entry in self.index.entries()}
             lost = [entry for name, entry in entries.items() if sizes.get(name) != entry.bytes]
-            stray = sizes.keys() - entries.keys()
+            stray = sizes.keys() - entries.keys() if self.files.alone else set()
             self._remove(lost)
             for name in stray:
                 self.files.remove(name)
@@ -77,14 +78,13 @@ class Archive:
 
     def find(self, start: str) -> Entry:
         """The image whose id begins so; raises QuarantineError where there is none, or more than one."""
-        known = self.index.beginning_with(start) if re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_ID},64}}", start) else []
+        if not re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_ID},64}}", start):
+            raise QuarantineError(f"'{start}' is no id, nor the first {_SHORTEST_ID} or more letters of one")
+        known = self.index.beginning_with(start)
         if len(known) == 1:
             return known[0]
         reason = "more than one image has" if known else "no image has"
-        raise QuarantineError(
-            f"{reason} an id beginning with '{start}'; `oodgate quarantine ls` shows the ids, of which the first "
-            f"{_SHORTEST_ID} or more letters are enough"
-        )
+        raise QuarantineError(f"{reason} an id beginning with '{start}'; `oodgate quarantine ls` shows the ids")
 
     def label(self, entry: Entry, label: Label, class_name: str | None) -> str | None:
         """Write down what a person said of an image; returns its class, which is the predicted one if none is given."""

@@ -9,6 +9,8 @@ from oodgate.errors import QuarantineError
 class Files(Protocol):
     """Files by name in one place; each method raises OSError, or what the place's library raises."""
 
+    alone: bool  # whether all files of the place are this quarantine's
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all."""
 
@@ -27,6 +29,8 @@ class Files(Protocol):
 
 class LocalFiles:
     """Files in a folder, spread over subfolders by the first two letters of their names."""
+
+    alone = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -64,7 +68,9 @@ class LocalFiles:
 
 
 class RemoteFiles:
-    """Files at a URL, such as s3://bucket/folder."""
+    """Files at a URL, such as s3://bucket/folder; other services, or other things, may have files there too."""
+
+    alone = False
 
     def __init__(self, url: str) -> None:
         """Raises QuarantineError where fsspec, or what it needs for this kind of URL, is not installed."""
