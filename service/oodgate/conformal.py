@@ -79,7 +79,7 @@ def class_alphas(
 
     `rejected` and `predicted` (N,) are of the calibration images, `classes` is the number of classes. A class with at
     least CLASS_IMAGES images has a bound of its own under its index; the others share one under OTHER where they
-    have as many together. Source: Clopper and Pearson 1934, one-sided, delta divided among the bounds.
+    have as many together. Each is a `rate_bound`, delta divided among them.
     """
     images = np.bincount(predicted, minlength=classes)
     refused = np.bincount(predicted[rejected], minlength=classes)
@@ -87,7 +87,7 @@ def class_alphas(
     counts = {int(index): (int(refused[index]), int(images[index])) for index in np.flatnonzero(own)}
     if images[~own].sum() >= CLASS_IMAGES:
         counts[OTHER] = (int(refused[~own].sum()), int(images[~own].sum()))
-    return {group: _rate_bound(*count, delta / len(counts)) for group, count in counts.items()}
+    return {group: rate_bound(*count, delta / len(counts)) for group, count in counts.items()}
 
 
 def prior_left(starts: int) -> float:
@@ -149,7 +149,11 @@ class DriftBets:
         self._cash = left
 
 
-def _rate_bound(rejected: int, images: int, delta: float) -> float:
+def rate_bound(rejected: int, images: int, delta: float) -> float:
+    """Upper bound of the rejection rate, with probability 1 - delta, where so many of the images were rejected.
+
+    Source: Clopper and Pearson 1934, one-sided.
+    """
     return 1.0 if rejected == images else float(betaincinv(rejected + 1, images - rejected, 1 - delta))
 
 

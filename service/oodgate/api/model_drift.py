@@ -3,12 +3,15 @@
 import hashlib
 from contextlib import suppress
 
-from oodgate.bundle import MODEL_FILES
+from oodgate.bundle import MODEL_FILES, Guarantee
+from oodgate.conformal import rate_bound
 from oodgate.gate import Gate
 from oodgate.observability.clients import ClientQuota
 from oodgate.observability.drift import DriftAlarm
 from oodgate.observability.drift_store import DriftStore
 from oodgate.settings import Settings
+
+_DELTA = 0.05  # as a PAC threshold's by default
 
 
 class ModelDrift:
@@ -22,7 +25,7 @@ class ModelDrift:
         calibration, rate = gate.calibration, settings.drift_client_rate
         self.identity = identity_of(gate)
         self.alarm = DriftAlarm(
-            calibration.guarantee.alpha,
+            certain_rate(calibration.guarantee),
             settings.drift_false_alarms,
             calibration.class_alphas,
             self.identity,
@@ -48,9 +51,20 @@ class ModelDrift:
             self._store.close()
 
 
+def certain_rate(guarantee: Guarantee) -> float:
+    """What the rejection rate without drift stays below for the calibration at hand, with high probability.
+
+    A marginal threshold keeps its alpha on average over calibrations only: nearly half of them reject more, and
+    evidence against alpha would raise the alarm without drift.
+    """
+    if guarantee.kind == "pac":
+        return guarantee.alpha
+    return rate_bound(guarantee.rank - 1, guarantee.images, _DELTA)
+
+
 def identity_of(gate: Gate) -> str:
     """The same for two gates exactly where the images of both are one stream to bet on."""
     manifest, calibration = gate.manifest, gate.calibration
     network = manifest.files[MODEL_FILES[manifest.engine]]
-    bounds = (calibration.threshold, calibration.guarantee.alpha, sorted(calibration.class_alphas.items()))
+    bounds = (calibration.threshold, certain_rate(calibration.guarantee), sorted(calibration.class_alphas.items()))
     return hashlib.sha256(repr((manifest.name, manifest.version, network, bounds)).encode()).hexdigest()[:16]
