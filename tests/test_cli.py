@@ -55,11 +55,15 @@ AUTO = {"workers", "threads", "max_batch", "decode_threads"}
 
 
 def test_help_of_serve_tells_variable_default_and_meaning_of_every_setting() -> None:
-    serve = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
-    helps = {parameter.name: parameter.help for parameter in serve.params}
+    result = RUNNER.invoke(app, ["serve", "--help"], env={"COLUMNS": "400"})
+    lines = {words[1]: line for line in result.stdout.splitlines() if len(words := line.split()) > 1}
     for name, field in Settings.model_fields.items():
+        line = lines[f"--{name.replace('_', '-')}"]
+        assert f"{field.description} [env: OODGATE_{name.upper()}]" in line
         default = "auto" if name in AUTO else field.default
-        assert helps[name] == f"{field.description} [env: OODGATE_{name.upper()}] [default: {default}]"
+        assert (f"[default: {default}]" in line) == ("[default:" in line) == (default not in (None, "", ()))
+    assert "[range: at least 0, at most 65535]" in lines["--port"]
+    assert "[range: above 0, below 1]" in lines["--drift-false-alarms"]
 
 
 def test_commands_are_those_that_others_rely_on() -> None:
@@ -148,3 +152,17 @@ def test_a_bad_option_is_named(bundle_folder: Path) -> None:
     assert result.exit_code == 2
     assert "--max-pixels" in result.stderr
     assert "greater than or equal to 1" in result.stderr
+
+
+def test_a_file_that_is_not_there_is_one_sentence(
+    bundle_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sentence = error_of(capsys, monkeypatch, "predict", bundle_folder, tmp_path / "absent.png")
+    assert_one_sentence(sentence, str(tmp_path / "absent.png"), "No such file or directory")
+
+
+def test_two_sets_of_one_name_are_refused(bundle_folder: Path, image_folder: Path) -> None:
+    sets = ["--ood", f"x={image_folder}", "--ood", f"x={bundle_folder}"]
+    result = RUNNER.invoke(app, ["evaluate", str(bundle_folder), "--id", str(image_folder), *sets])
+    assert result.exit_code == 2
+    assert "two sets are called 'x'" in result.stderr

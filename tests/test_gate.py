@@ -1,6 +1,7 @@
 """The gate on a tiny calibrated bundle, against the formulas in float64."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,3 +222,10 @@ def test_a_check_of_one_kind_of_device_says_nothing_of_another() -> None:
 def test_the_gate_checks_its_precision_before_it_loads_the_network(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="not checked in bfloat16"):
         Gate(Bundle(bundle.manifest, b"no network", bundle.state), "cpu", "bfloat16")
+
+
+@pytest.mark.parametrize("scores", [[], [0.5], [1.0] * 199 + [0.5], [float("nan")] * 200, [[1.0] * 100] * 2])
+def test_calibration_scores_that_are_not_of_the_calibration_are_refused(bundle: Bundle, scores: list[Any]) -> None:
+    state = {**bundle.state, CALIBRATION_SCORES: torch.tensor(scores, dtype=torch.float32)}
+    with pytest.raises(BundleError, match="are not those of its 200 calibration images, ascending"):
+        Gate(Bundle(bundle.manifest, bundle.model, state), "cpu")

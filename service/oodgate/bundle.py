@@ -74,7 +74,7 @@ class Guarantee(_Record):
 class Agreement(_Record):
     """How far another number format, or another decoder, moves the answers on the calibration images."""
 
-    largest_difference: float = Field(description="Largest |log score difference|")
+    largest_difference: float = Field(description="Largest difference of the scores")
     changed_decisions: float = Field(ge=0, le=1, description="Share of images whose decision changes")
 
 
@@ -129,12 +129,12 @@ class Manifest(_Record):
 
     def ancestors(self, name: str) -> tuple[str, ...]:
         """What a class belongs to, nearest first; raises ValueError where the hierarchy goes in a circle."""
-        path: list[str] = []
+        path: dict[str, None] = {}
         while name in self.parents:
             name = self.parents[name]
             if name in path:
                 raise ValueError(f"the hierarchy goes in a circle at '{name}'")
-            path.append(name)
+            path[name] = None
         return tuple(path)
 
 

@@ -16,7 +16,7 @@ from oodgate.options import (
     DeviceOption,
     JsonOption,
     TrustedOption,
-    parse_set,
+    parse_sets,
     parse_setting,
     parse_w,
 )
@@ -115,9 +115,9 @@ def calibrate(
     from oodgate.offline.calibrate import CalibrationPlan
     from oodgate.offline.calibrate import calibrate as calibrate_bundle
     from oodgate.offline.check import check
-    from oodgate.offline.feedback import added_images, joined
+    from oodgate.offline.feedback import added_images
     from oodgate.offline.prepare import AUTO, ScorerPlan, prepare
-    from oodgate.offline.splits import Folders, split
+    from oodgate.offline.splits import Folders, split, with_more
 
     bundle = load_bundle(bundle_folder, trusted)
     open_plan = ScorerPlan(
@@ -133,8 +133,9 @@ def calibrate(
     )
     searches = open_plan.chooses or open_plan.compares
     folders = Folders(id_folder, fit, search, seed)
-    splits = split(folders, bundle.manifest.classes, fits=bool(open_plan.methods_to_fit), searches=searches)
-    known = joined(splits.calibrate, added_images(add, bundle.manifest.classes, seed)) if add else splits.calibrate
+    splits = split(folders, bundle.manifest.classes, fits=bool(open_plan.methods_to_fit(bundle)), searches=searches)
+    if add:
+        splits = with_more(splits, added_images(add, bundle.manifest.classes, seed))
     prepared = prepare(bundle, splits, open_plan, progress_bar)
     plan = CalibrationPlan(
         scorer=prepared.scorer,
@@ -147,10 +148,10 @@ def calibrate(
         check_decoding=check_decoding,
         cache=cache,
     )
-    with progress_bar("calibrate", len(known) * (1 + bool(check_precision) + check_decoding)) as advance:
-        calibrated = calibrate_bundle(prepared.bundle, known, plan, advance)
+    with progress_bar("calibrate", len(splits.calibrate) * (1 + bool(check_precision) + check_decoding)) as advance:
+        calibrated = calibrate_bundle(prepared.bundle, splits.calibrate, plan, advance)
     with progress_bar("check", None) as advance:
-        checked = check(calibrated, dict(parse_set(entry) for entry in ood or ()), device, cache, advance)
+        checked = check(calibrated, parse_sets(ood or ()), device, cache, advance)
     record = account_of(prepared, calibrated, checked)
     with removal_is_told(bundle_folder):
         write_bundle(bundle_folder, with_evidence(calibrated.bundle, prepared), report_of(record))
@@ -186,8 +187,9 @@ def evaluate(
 
     bundle = load_bundle(bundle_folder, trusted)
     own, precision = bundle.calibration.scorer, bundle.calibration.precision
-    names = usable_scorers(own.w, bundle.state) if scorers == "all" else tuple(scorers.split(","))
-    folders = {evaluation.KNOWN: id_folder, **dict(parse_set(entry) for entry in ood)}
+    wanted = usable_scorers(own.w, bundle.state) if scorers == "all" else scorers.split(",")
+    names = tuple(dict.fromkeys((*wanted, own.name) if report_folder else wanted))  # the report is about the own one
+    folders = {evaluation.KNOWN: id_folder, **parse_sets(ood)}
     images = {name: list_images(folder, bundle.manifest.classes) for name, folder in folders.items()}
     extractor = Extractor(bundle, {*names, own.name}, own.parameters, device, precision, cache)
     with progress_bar("evaluate", sum(len(found) for found in images.values())) as advance:

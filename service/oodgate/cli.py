@@ -29,11 +29,13 @@ app.add_typer(api_keys_app)
 
 
 def main() -> None:
-    """Run a command; an error on purpose is one sentence on standard error and exit status 2."""
+    """Run a command; an error on purpose, or of a file, is one sentence on standard error and exit status 2."""
     try:
         app()
     except OodgateError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ModuleNotFoundError as error:
         fail(f"this command needs packages that serving does not ({error}); run `pip install 'oodgate[offline]'`")
 

@@ -131,6 +131,11 @@ def _calibration_scores(bundle: Bundle) -> NDArray[np.float64]:
             f"bundle '{bundle.manifest.name}' has a threshold and no calibration scores; run `oodgate calibrate` on it"
         )
     scores: NDArray[np.float64] = bundle.state[CALIBRATION_SCORES].double().numpy()
+    if scores.shape != (bundle.calibration.guarantee.images,) or not (np.diff(scores, prepend=-np.inf) >= 0).all():
+        raise BundleError(
+            f"the calibration scores of bundle '{bundle.manifest.name}' are not those of its "
+            f"{bundle.calibration.guarantee.images} calibration images, ascending; run `oodgate calibrate` on it"
+        )
     return scores
 
 

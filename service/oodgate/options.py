@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,9 @@ TrustedOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 
 
+_LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+
 def options_of_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command that takes `**options` one option for each setting, with the setting's help and variable."""
     parameters = [
@@ -39,7 +42,7 @@ def options_of_settings(command: Callable[..., None]) -> Callable[..., None]:
             default=None,
             annotation=Annotated[
                 (str if is_measured(field) else field.annotation) | None,  # type: ignore[operator]
-                typer.Option(help=f"{field.description} [env: OODGATE_{name.upper()}] [default: {shown(field)}]"),
+                typer.Option(help=_help(name, field)),
             ],
         )
         for name, field in Settings.model_fields.items()
@@ -49,14 +52,28 @@ def options_of_settings(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _help(name: str, field: FieldInfo) -> str:
+    facts = [f"env: OODGATE_{name.upper()}", *_ranges(field), *_defaults(field)]
+    return " ".join(
+        [field.description or "", *(rf"\[{fact}]" for fact in facts)]
+    )  # Rich takes a bare bracket for markup
+
+
+def _ranges(field: FieldInfo) -> Iterator[str]:
+    limits = ((word, getattr(entry, kind, None)) for entry in field.metadata for kind, word in _LIMITS.items())
+    if words := ", ".join(f"{word} {limit}" for word, limit in limits if limit is not None):
+        yield f"range: {words}"
+
+
+def _defaults(field: FieldInfo) -> Iterator[str]:
+    default = "auto" if is_measured(field) else field.default
+    if default not in (None, "", (), []):
+        yield f"default: {default}"
+
+
 def is_measured(field: FieldInfo) -> bool:
     """Whether the setting takes "auto" beside a number."""
     return any(isinstance(entry, BeforeValidator) for entry in field.metadata)
-
-
-def shown(field: FieldInfo) -> object:
-    """The default as an operator would write it."""
-    return "auto" if is_measured(field) else field.default
 
 
 def read_settings(options: dict[str, Any]) -> Settings:
@@ -96,8 +113,17 @@ def parse_setting(entry: str) -> tuple[str, float]:
         raise typer.BadParameter(f"'{entry}' is not NAME=NUMBER", param_hint="--set") from error
 
 
-def parse_set(entry: str) -> tuple[str, Path]:
-    """NAME=FOLDER."""
+def parse_sets(entries: Iterable[str]) -> dict[str, Path]:
+    """Folders by name, each entry NAME=FOLDER."""
+    folders: dict[str, Path] = {}
+    for name, folder in map(_parse_set, entries):
+        if name in folders:
+            raise typer.BadParameter(f"two sets are called '{name}', give each its name", param_hint="--ood")
+        folders[name] = folder
+    return folders
+
+
+def _parse_set(entry: str) -> tuple[str, Path]:
     name, separator, folder = entry.partition("=")
     if not (name and separator and folder):
         raise typer.BadParameter(f"'{entry}' is not NAME=FOLDER", param_hint="--ood")

@@ -7,9 +7,11 @@ from PIL import Image
 
 from conftest import calibrated, encoded, random_picture, tiny_bundle
 from oodgate.api.loading import open_model
-from oodgate.bundle import Scorer, load_bundle
+from oodgate.bundle import Bundle, Scorer, load_bundle, write_bundle
 from oodgate.errors import BundleError, CalibrationError, SetupError
 from oodgate.gate import CALIBRATION_SCORES, Gate
+from oodgate.offline.calibrate import CalibrationPlan, calibrate
+from oodgate.offline.dataset import list_images
 from oodgate.offline.predict import predict_paths
 from oodgate.settings import Settings
 
@@ -122,3 +124,23 @@ def test_an_image_without_a_score_is_named(tmp_path: Path, image_folder: Path) -
     tiny_bundle(tmp_path / "bundle", Broken())
     with pytest.raises(CalibrationError, match=r"bright\.png is not a number"):
         calibrated(tmp_path / "bundle", tmp_path / "one")
+
+
+@pytest.mark.parametrize(("images", "kinds"), [(19, {"marginal"}), (59, {"marginal", "pac"})])
+def test_a_marginal_threshold_needs_no_more_images_than_its_own(
+    tmp_path: Path, image_folder: Path, images: int, kinds: set[str]
+) -> None:
+    plan = CalibrationPlan(Scorer(name="energy"), kind="marginal", device="cpu")
+    known = list_images(image_folder).take(range(images))
+    found = calibrate(tiny_bundle(tmp_path), known, plan, lambda count: None)
+    assert found.bundle.calibration.threshold == found.thresholds["marginal"].value
+    assert set(found.thresholds) == kinds
+    with pytest.raises(CalibrationError, match=r"18 calibration images are too few: alpha 0.05 needs at least 19"):
+        calibrate(tiny_bundle(tmp_path), known.take(range(18)), plan, lambda count: None)
+
+
+def test_measures_of_another_threshold_do_not_stay(tmp_path: Path, image_folder: Path) -> None:
+    bundle = tiny_bundle(tmp_path)
+    manifest = bundle.manifest.model_copy(update={"measures": {"accepted": {"id": 97.0}}})
+    write_bundle(tmp_path, Bundle(manifest, bundle.model, bundle.state))
+    assert calibrated(tmp_path, image_folder).manifest.measures == {}

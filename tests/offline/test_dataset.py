@@ -56,3 +56,8 @@ def test_batches_hold_every_image_once_in_order(tmp_path: Path, size: int) -> No
     assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
     expected = [preprocess(np.array(Image.open(path)), PREPROCESSING) for path in paths]
     np.testing.assert_array_equal(torch.cat(batches).numpy(), expected)
+
+
+def test_a_folder_with_the_name_of_an_image_is_none(tmp_path: Path) -> None:
+    picture = write_picture(tmp_path / "cat.png" / "1.png")
+    assert list_images(tmp_path).paths == (picture,)

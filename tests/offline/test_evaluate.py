@@ -88,3 +88,12 @@ def test_saved_measures_are_in_the_bundle(
     words = ["evaluate", mine, "--id", image_folder, "--ood", f"noise={strange_folder}"]
     run_cli(*words, "--save", "--scorers", "msp")
     assert set(load_bundle(mine).manifest.measures["sets"]["noise"]) == {"msp"}
+
+
+def test_a_report_has_the_scorer_of_the_bundle_among_those_asked_for(
+    bundle_folder: Path, image_folder: Path, strange_folder: Path, tmp_path: Path
+) -> None:
+    words = ["evaluate", bundle_folder, "--id", image_folder, "--ood", f"noise={strange_folder}"]
+    run_cli(*words, "--out", tmp_path / "report", "--scorers", "msp,nap")
+    assert set(json.loads((tmp_path / "report" / "measures.json").read_text())["mean"]) == {"msp", "nap", "nap-energy"}
+    assert "nap-energy" in (tmp_path / "report" / "report.html").read_text()

@@ -18,6 +18,7 @@ from oodgate.errors import ExportError
 from oodgate.images.preprocess import Preprocessing
 from oodgate.model import Model
 from oodgate.offline.export import BundleName, ExportPlan, export_bundle
+from oodgate.offline.exporting.classes import read_classes
 from oodgate.offline.exporting.sources import open_source
 from oodgate.offline.exporting.transforms import PRESETS, choose_preprocessing, parse_size
 from oodgate.offline.exporting.weights import load_weights, read_weights
@@ -299,3 +300,55 @@ def test_the_bundle_of_the_tests_can_be_exported_again_from_its_file(folder: Pat
     again = export("again.ts")
     for found, expected in zip(answers(again, pixels()), answers(bundle, pixels()), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_a_builder_imports_what_lies_beside_it_when_it_is_called(folder: Path) -> None:
+    write_module(folder, "beside_it")
+    (folder / "lazy_builder.py").write_text("def build():\n    from beside_it import Net\n    return Net(4)\n")
+    assert export("lazy_builder:build").manifest.outputs.logits == (4,)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("def build(needed): ...", r"TypeError: build\(\) missing 1 required .* needs no argument but num_classes"),
+        (
+            "def build():\n    import not_installed_at_all",
+            "ModuleNotFoundError: No module named 'not_installed_at_all'",
+        ),
+    ],
+)
+def test_a_builder_that_fails_says_why(folder: Path, function: str, words: str) -> None:
+    name = f"failing_{abs(hash(words))}"
+    (folder / f"{name}.py").write_text(function)
+    with pytest.raises(ExportError, match=words):
+        export(f"{name}:build")
+
+
+def test_a_network_of_grey_images_is_refused_in_a_sentence(folder: Path) -> None:
+    name = write_module(folder, "grey_module")
+    (folder / f"{name}.py").write_text(MODULE.replace("nn.Conv2d(3, 8", "nn.Conv2d(1, 8"))
+    with pytest.raises(ExportError, match=r"fails on images of the shape \(6, 3, 16, 16\) .* must take RGB images"):
+        export(f"{name}:build")
+
+
+@pytest.mark.parametrize("content", [b"hello", b"", b"PK\x03\x04", b"\x80\x04."])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_file_that_holds_no_weights_is_refused_in_a_sentence(folder: Path, content: bytes, suffix: str) -> None:
+    (folder / f"junk{suffix}").write_bytes(content)
+    with pytest.raises(ExportError, match="cannot be read as tensors"):
+        read_weights(folder / f"junk{suffix}")
+
+
+def test_classes_may_begin_with_a_byte_order_mark(folder: Path) -> None:
+    (folder / "classes.txt").write_bytes("\ufeffant\r\nbee\r\n".encode())
+    assert read_classes(folder / "classes.txt").names == ("ant", "bee")
+
+
+def test_an_export_for_rectangular_images_says_what_it_cuts_off(folder: Path) -> None:
+    wide = "resize=16,crop=8x16,mean=0.5/0.5/0.5,std=0.25/0.25/0.25"
+    name = write_module(folder, "wide_module")
+    (notice,) = (notice for notice in export(f"{name}:build", preprocess=wide).manifest.notices if "centre" in notice)
+    assert "16 pixels" in notice
+    assert "8 x 16" in notice
+    assert not any("centre" in notice for notice in export(f"{name}:build", out="square").manifest.notices)

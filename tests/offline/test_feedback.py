@@ -7,8 +7,8 @@ from conftest import tiny_bundle
 from oodgate.bundle import Scorer
 from oodgate.errors import CalibrationError
 from oodgate.offline.calibrate import CalibrationPlan, calibrate
-from oodgate.offline.dataset import ImageFolder, list_images
-from oodgate.offline.feedback import added_images, joined
+from oodgate.offline.dataset import list_images
+from oodgate.offline.feedback import added_images
 from oodgate.quarantine.archive import open_archive
 from quarantined import ROOMY, png, record
 
@@ -43,13 +43,6 @@ def test_rejected_images_alone_are_refused(tmp_path: Path) -> None:
     folder = quarantine(tmp_path / "q", rejected=5, accepted=0, share=0.1)
     with pytest.raises(CalibrationError, match="OODGATE_QUARANTINE_ACCEPTED_SHARE"):
         added_images(folder, CLASSES, 0)
-
-
-def test_images_join_and_keep_their_labels_only_where_all_have_some(image_folder: Path) -> None:
-    paths = list_images(image_folder).paths
-    first, second = ImageFolder(paths[:2], (0, 1)), ImageFolder(paths[2:3], (3,))
-    assert joined(first, second) == ImageFolder(paths[:3], (0, 1, 3))
-    assert joined(first, ImageFolder(paths[2:3], None)).labels is None
 
 
 def test_class_bounds_come_with_the_calibration(tmp_path: Path, image_folder: Path) -> None:

@@ -194,3 +194,20 @@ def test_another_fit_does_not_find_the_cache_of_the_first(bundle: Bundle, image_
         fitted = Bundle(bundle.manifest, bundle.model, {**bundle.state, "react.clip": torch.tensor(clip)})
         found.append(Extractor(fitted, ["react"], {}, "cpu", cache=tmp_path).of_files(paths, lambda count: None))
     assert not torch.equal(found[0].terms["react"], found[1].terms["react"])
+
+
+@pytest.mark.parametrize("lacking", ["last layer", "pooled features"])
+def test_auto_leaves_out_what_the_network_cannot_have(bundle: Bundle, splits: Splits, lacking: str) -> None:
+    manifest, state = bundle.manifest, dict(bundle.state)
+    if lacking == "last layer":
+        state.clear()
+    else:
+        attention = manifest.outputs.model_copy(update={"kind": "attention"})
+        manifest = manifest.model_copy(update={"outputs": attention})
+    poorer = Bundle(manifest, bundle.model, state)
+    prepared = prepare(poorer, splits, plan(scorer="auto", w=None), no_bar)
+    assert prepared.scorer.name in AUTO_CANDIDATES
+    fitted = {"knn.bank", "mahalanobis.means"} if lacking == "last layer" else set()
+    assert {
+        name for name in prepared.bundle.state if name.startswith(("knn.b", "mahalanobis.m", "react", "dice"))
+    } == fitted

@@ -4,7 +4,8 @@ import pytest
 
 from conftest import encoded, random_picture
 from oodgate.errors import CalibrationError
-from oodgate.offline.splits import Folders, Splits, split
+from oodgate.offline.dataset import ImageFolder
+from oodgate.offline.splits import Folders, Splits, split, with_more
 
 
 @pytest.fixture
@@ -53,3 +54,22 @@ def test_a_folder_of_its_own_is_used_whole(known: Path, tmp_path: Path) -> None:
 def test_folders_that_share_images_are_refused(known: Path) -> None:
     with pytest.raises(CalibrationError, match="share no image"):
         split(Folders(known, fit=known / "ant"), (), fits=True, searches=False)
+
+
+def test_more_images_join_the_calibration_and_keep_their_labels_only_where_all_have_some(
+    known: Path, tmp_path: Path
+) -> None:
+    splits = split(Folders(known), ("ant", "bee"), fits=True, searches=False)
+    (tmp_path / "x.png").write_bytes(encoded(random_picture(99)))
+    more = with_more(splits, ImageFolder((tmp_path / "x.png",), (1,)))
+    assert more.calibrate.paths == (*splits.calibrate.paths, tmp_path / "x.png")
+    assert more.calibrate.labels == (*(splits.calibrate.labels or ()), 1)
+    assert (more.fit, more.search) == (splits.fit, splits.search)
+    assert with_more(splits, ImageFolder((tmp_path / "x.png",), None)).calibrate.labels is None
+
+
+@pytest.mark.parametrize("part", ["fit", "search", "calibrate"])
+def test_no_image_is_added_that_has_been_used(known: Path, part: str) -> None:
+    splits = split(Folders(known), (), fits=True, searches=True)
+    with pytest.raises(CalibrationError, match=r"1 images, .* share no image"):
+        with_more(splits, getattr(splits, part).take([0]))

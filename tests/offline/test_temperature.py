@@ -70,3 +70,15 @@ def test_calibration_on_labelled_images_fits_the_temperature(tmp_path: Path, ima
     unlabelled = calibrate(bundle, ImageFolder(images.paths, None), plan, lambda count: None)
     assert unlabelled.temperature is None
     assert unlabelled.bundle.calibration.temperature == 1.0
+
+
+@pytest.mark.parametrize(("images", "least"), [(59, 0.1), (5000, 0.05)])
+def test_a_few_images_that_are_all_called_right_do_not_make_probabilities_certain(images: int, least: float) -> None:
+    logits = np.random.default_rng(0).normal(0, 2, (images, 5)).astype(np.float32)
+    found = fit_temperature(logits, logits.argmax(1))
+    assert least < found.value < 1
+
+
+def test_certain_and_right_logits_leave_the_temperature_at_1() -> None:
+    logits = 20 * np.eye(5, dtype=np.float32)[np.arange(300) % 5]
+    assert fit_temperature(logits, np.arange(300) % 5).value == pytest.approx(1, abs=0.01)

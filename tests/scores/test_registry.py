@@ -175,3 +175,21 @@ def test_features_are_pooled_once_for_all_methods() -> None:
     with PoolingCounter() as counter:
         compute_terms(METHODS, PARAMETERS, forward, STATE)
     assert counter.count == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ash.percentile", -10),
+        ("react.percentile", 101),
+        ("scale.percentile", float("nan")),
+        ("gen.top", 0),
+        ("nap.eps", 0),
+        ("energy.temperature", 0),
+        ("knn.k", 0),
+        ("mahalanobis.ridge", -1),
+    ],
+)
+def test_settings_with_which_a_score_would_say_nothing_are_refused(name: str, value: float) -> None:
+    with pytest.raises(SetupError, match=rf"setting '{name}' is .*; it must lie between"):
+        compute_terms((), {name: value}, familiar(1, seed=0), {})

@@ -29,7 +29,7 @@ _MARGIN = 4  # source pixels beside the crop that a filter reads when it enlarge
 class Preprocessing(BaseModel):
     """The transform that the network was trained for: torchvision's Resize, CenterCrop and Normalize."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     resize: int = Field(ge=1, le=4096, description="Length of the shorter side after resizing, pixels")
     crop: tuple[int, int] = Field(description="Height and width of the centre crop, pixels")

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,7 +23,10 @@ class Cache:
     def find(self, key: str) -> dict[str, Tensor] | None:
         """The tensors kept under a key, if there are any."""
         path = self._path(key)
-        return load_file(path) if path and path.exists() else None
+        try:
+            return load_file(path) if path and path.exists() else None
+        except SafetensorError:  # damaged, and written anew
+            return None
 
     def keep(self, key: str, tensors: dict[str, Tensor]) -> None:
         """Write tensors whole or not at all."""

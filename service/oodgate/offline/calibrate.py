@@ -1,6 +1,8 @@
 """In-distribution images -> threshold, p-values and guarantee, written into the bundle."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,10 +57,7 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
     """
     scores, terms = _score(bundle, folder, plan, progress)
     ordered = np.sort(scores).astype(np.float64)
-    thresholds = {
-        "pac": pac_threshold(ordered, plan.alpha, plan.delta),
-        "marginal": marginal_threshold(ordered, plan.alpha),
-    }
+    thresholds = _thresholds(ordered, plan)
     threshold = thresholds[plan.kind]
 
     def agreement(**change: Any) -> Agreement:
@@ -85,9 +84,23 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
         precision_checks={other: agreement(precision=other)} if other else {},
         decoding_checks={decoder: agreement(decoding="device")} if plan.check_decoding else {},
     )
-    manifest = bundle.manifest.model_copy(update={"calibration": calibration})
+    # What was measured of another threshold or score would be said of this one.
+    manifest = bundle.manifest.model_copy(update={"calibration": calibration, "measures": {}})
     state = {**bundle.state, CALIBRATION_SCORES: torch.from_numpy(np.sort(scores))}
     return Calibrated(Bundle(manifest, bundle.model, state), thresholds, terms, temperature)
+
+
+def _thresholds(ordered: NDArray[np.float64], plan: CalibrationPlan) -> dict[str, Threshold]:
+    """The threshold that is asked for, and the other kind's where there are images enough for it."""
+    kinds = {
+        "pac": partial(pac_threshold, ordered, plan.alpha, plan.delta),
+        "marginal": partial(marginal_threshold, ordered, plan.alpha),
+    }
+    thresholds: dict[str, Threshold] = {plan.kind: kinds.pop(plan.kind)()}
+    for kind, other in kinds.items():
+        with suppress(CalibrationError):
+            thresholds[kind] = other()
+    return thresholds
 
 
 def _score(

@@ -38,7 +38,7 @@ def list_images(folder: Path, classes: Sequence[str] = ()) -> ImageFolder:
     They are labelled where every image lies in a folder named after one of `classes`. Raises CalibrationError where
     there is no image.
     """
-    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES))
+    paths = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()))
     if not paths:
         raise CalibrationError(f"there is no image below {folder}; expected files ending in {', '.join(SUFFIXES)}")
     indices = {name: index for index, name in enumerate(classes)}

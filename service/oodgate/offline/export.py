@@ -16,6 +16,7 @@ from torch import Tensor
 from oodgate import __version__
 from oodgate.bundle import FORMAT_VERSION, Bundle, Engine, Manifest, write_bundle
 from oodgate.errors import ExportError
+from oodgate.images.preprocess import Preprocessing
 from oodgate.offline.exporting.building import build_model, classifier_of
 from oodgate.offline.exporting.classes import read_classes
 from oodgate.offline.exporting.comparison import compare_engines
@@ -86,7 +87,7 @@ def export_bundle(
         preprocessing=preprocessing,
         engine=engine,
         outputs=outputs,
-        notices=(*exposed.notices, *_notices(source, weights, engine, exposed, state)),
+        notices=(*exposed.notices, *_notices(source, weights, engine, exposed, state), *_cuts(preprocessing)),
         provenance={
             "source": source_name,
             "activation": exposed.reason,
@@ -152,6 +153,15 @@ def _notices(
         yield _NATIVE_CODE
     if source.is_random and weights is None:
         yield _RANDOM
+
+
+def _cuts(preprocessing: Preprocessing) -> Iterator[str]:
+    height, width = preprocessing.crop
+    if height != width:
+        yield (
+            f"the shorter side of every image becomes {preprocessing.resize} pixels and of that the centre is read, "
+            f"{height} x {width}: what lies above and below or beside it, the network never sees"
+        )
 
 
 def _manifest(**fields: Any) -> Manifest:

@@ -29,12 +29,6 @@ def added_images(folder: Path, classes: tuple[str, ...], seed: int) -> ImageFold
     return _with_labels(_thinned(images, least, seed), classes)
 
 
-def joined(first: ImageFolder, second: ImageFolder) -> ImageFolder:
-    """Both; labelled where both are."""
-    labels = None if first.labels is None or second.labels is None else (*first.labels, *second.labels)
-    return ImageFolder((*first.paths, *second.paths), labels)
-
-
 def _thinned(images: list[LabelledImage], share: float, seed: int) -> list[LabelledImage]:
     chances = np.random.default_rng(seed).random(len(images))
     return [image for image, chance in zip(images, chances, strict=True) if chance < share / image.share]

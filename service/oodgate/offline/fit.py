@@ -13,7 +13,7 @@ from oodgate.model import Model
 from oodgate.offline.cache import Cache, chunks_of, key_of
 from oodgate.offline.dataset import ImageFolder, read_batches
 from oodgate.offline.features import BATCH, Progress
-from oodgate.scores.registry import METHODS, Parameters, fit_methods
+from oodgate.scores.registry import METHODS, Parameters, fit_methods, needs_of_network
 from oodgate.scores.statistics import Statistics, StatisticsAccumulator
 
 
@@ -22,14 +22,27 @@ def fitted_methods(methods: Iterable[str]) -> list[str]:
     return [name for name in methods if METHODS[name].fit is not None]
 
 
+def fittable_methods(bundle: Bundle) -> list[str]:
+    """The methods to fit for which the bundle's network has what they read."""
+    return [
+        name
+        for name in fitted_methods(METHODS)
+        if not _lacks_features(bundle.manifest, name) and bundle.state.keys() >= set(needs_of_network(name))
+    ]
+
+
 def check_methods(manifest: Manifest, methods: Iterable[str]) -> None:
     """Raise CalibrationError for a method that cannot read what the bundle's network answers."""
     for name in methods:
-        if manifest.outputs.kind == "attention" and METHODS[name].reads_features:
+        if _lacks_features(manifest, name):
             raise CalibrationError(
                 f"score '{name}' reads pooled features and bundle '{manifest.name}' exports a transformer's attention; "
                 "choose one of nap, energy, msp, mls, gen and their combinations"
             )
+
+
+def _lacks_features(manifest: Manifest, method: str) -> bool:
+    return manifest.outputs.kind == "attention" and METHODS[method].reads_features
 
 
 def collect_statistics(

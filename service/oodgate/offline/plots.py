@@ -183,7 +183,7 @@ def plot_p_values(p_values: Floats, alpha: float) -> Figure:
 @_styled
 def plot_families(families: Mapping[str, Mapping[str, float]], own: str) -> Figure:
     """AUROC in percent of each scorer by corruption family, as bars that start at 50, the value of a coin."""
-    ordered = sorted(families, key=lambda family: families[family].get("nap", families[family][own]))
+    ordered = sorted(families, key=lambda family: families[family]["nap"])
     scorers = list(families[ordered[0]])
     figure = _figure(width=2 * WIDTH, height=1.1 + 0.42 * len(ordered))
     axes = figure.subplots()

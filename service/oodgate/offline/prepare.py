@@ -15,10 +15,10 @@ from oodgate.model import Model
 from oodgate.offline.choice import BASELINE, Choice, choose, choose_w
 from oodgate.offline.dataset import ImageFolder, read_batches
 from oodgate.offline.features import BATCH, Extractor, Progress
-from oodgate.offline.fit import collect_statistics, fit, fitted_methods
+from oodgate.offline.fit import collect_statistics, fit, fittable_methods, fitted_methods
 from oodgate.offline.search import Evidence, count_evidence, gather_evidence
 from oodgate.offline.splits import Splits
-from oodgate.scores.registry import COMBINED, METHODS, Parameters, fit_scorer, needs_w, terms_of
+from oodgate.scores.registry import COMBINED, Parameters, fit_scorer, needs_w, terms_of
 from oodgate.scores.statistics import BANK_SIZE
 from oodgate.settings import Device, Precision
 
@@ -54,10 +54,9 @@ class ScorerPlan:
         """The scorer where nothing is open."""
         return Scorer(name=self.scorer, w=self.w if needs_w(self.scorer) else None, parameters=dict(self.parameters))
 
-    @property
-    def methods_to_fit(self) -> list[str]:
-        """The methods that need training images."""
-        return fitted_methods(METHODS if self.scorer == AUTO else terms_of(self.scorer))
+    def methods_to_fit(self, bundle: Bundle) -> list[str]:
+        """The methods that need training images; with AUTO all that the bundle can have, for `oodgate evaluate`."""
+        return fittable_methods(bundle) if self.scorer == AUTO else fitted_methods(terms_of(self.scorer))
 
     @property
     def chooses(self) -> bool:
@@ -82,7 +81,7 @@ class Prepared:
 
 def prepare(bundle: Bundle, splits: Splits, plan: ScorerPlan, bars: Bars) -> Prepared:
     """Fit, search and choose, as far as the plan leaves it open; raises CalibrationError where images lack for it."""
-    if plan.methods_to_fit:
+    if plan.methods_to_fit(bundle):
         bundle = _fit(bundle, _required(splits.fit, "--fit"), plan, bars)
     if not (plan.chooses or plan.compares):
         return Prepared(bundle, plan.as_given, None, None)
@@ -102,7 +101,7 @@ def _fit(bundle: Bundle, images: ImageFolder, plan: ScorerPlan, bars: Bars) -> B
     model = Model(bundle, plan.device, plan.precision)
     with bars("fit", len(images)) as progress:
         statistics = collect_statistics(bundle, model, images, plan.bank_size, plan.seed, progress, plan.cache)
-    return fit(bundle, plan.methods_to_fit, statistics, plan.parameters)
+    return fit(bundle, plan.methods_to_fit(bundle), statistics, plan.parameters)
 
 
 def _gather(bundle: Bundle, images: ImageFolder, plan: ScorerPlan, bars: Bars) -> Evidence:

@@ -3,7 +3,7 @@
 A threshold is valid only for images that nothing before it was chosen on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,8 +43,16 @@ def split(folders: Folders, classes: tuple[str, ...], fits: bool, searches: bool
     needed = (fits and fit is None, searches and search is None, True)
     parts = _cut(known, [share if wanted else 0.0 for share, wanted in zip(SHARES, needed, strict=True)], folders.seed)
     splits = Splits(fit or parts[0], search or parts[1], parts[2] or known)
-    _check_disjoint(splits)
+    _check_disjoint(splits.fit, splits.search, splits.calibrate)
     return splits
+
+
+def with_more(splits: Splits, added: ImageFolder) -> Splits:
+    """More images to calibrate on; raises CalibrationError where one of them is in a set already."""
+    _check_disjoint(splits.fit, splits.search, splits.calibrate, added)
+    own = splits.calibrate
+    labels = None if own.labels is None or added.labels is None else (*own.labels, *added.labels)
+    return replace(splits, calibrate=ImageFolder((*own.paths, *added.paths), labels))
 
 
 def _cut(images: ImageFolder, shares: list[float], seed: int) -> list[ImageFolder | None]:
@@ -54,13 +62,13 @@ def _cut(images: ImageFolder, shares: list[float], seed: int) -> list[ImageFolde
     return [images.take(part.tolist()) if len(part) else None for part in parts]
 
 
-def _check_disjoint(splits: Splits) -> None:
+def _check_disjoint(*parts: ImageFolder | None) -> None:
     seen: set[Path] = set()
-    for part in (splits.fit, splits.search, splits.calibrate):
+    for part in parts:
         paths = {path.resolve() for path in part.paths} if part else set()
         if shared := seen & paths:
             raise CalibrationError(
-                f"{len(shared)} images, such as {min(shared)}, would both shape the score and calibrate its threshold; "
-                "give folders that share no image"
+                f"{len(shared)} images, such as {min(shared)}, are in two folders: none may both shape the score and "
+                "calibrate its threshold, or count twice; give folders that share no image"
             )
         seen |= paths

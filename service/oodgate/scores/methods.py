@@ -34,6 +34,17 @@ WEIGHT, BIAS = "classifier.weight", "classifier.bias"
 
 _CLASSIFIER = (WEIGHT, BIAS)
 
+RANGES: Mapping[str, tuple[float, float]] = {
+    "eps": (1e-6, 1e6),
+    "temperature": (1e-3, 1e3),
+    "gamma": (1e-3, 1e3),
+    "top": (1, 1e9),
+    "percentile": (0, 100),
+    "k": (1, 1e9),
+    "ridge": (0, 1e3),
+}
+"""The least and the most that a setting may be, by its name without the method's: beyond it no score says anything."""
+
 
 def _unchanged(score: Tensor) -> Tensor:
     return score

@@ -13,7 +13,7 @@ from oodgate.errors import SetupError
 from oodgate.scores.combinations import COMBINED, Combination
 from oodgate.scores.combine import is_clamped
 from oodgate.scores.forward import Forward
-from oodgate.scores.methods import BIAS, METHODS, WEIGHT, Method, Parameters, State
+from oodgate.scores.methods import BIAS, METHODS, RANGES, WEIGHT, Method, Parameters, State
 from oodgate.scores.statistics import Statistics
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "fit_methods",
     "fit_scorer",
     "needs_of",
+    "needs_of_network",
     "needs_w",
     "terms_of",
     "usable_scorers",
@@ -64,6 +65,11 @@ def needs_of(methods: Iterable[str]) -> set[str]:
     return {tensor for name in methods for tensor in METHODS[name].needs}
 
 
+def needs_of_network(method: str) -> tuple[str, ...]:
+    """The tensors of the state that a method reads and that come with the network: they cannot be fitted."""
+    return tuple(tensor for tensor in METHODS[method].needs if tensor in (WEIGHT, BIAS))
+
+
 def usable_scorers(w: float | None, state: State) -> tuple[str, ...]:
     """Every name whose fitted tensors are in the state, without those that need a w where there is none."""
     return tuple(
@@ -76,7 +82,8 @@ def usable_scorers(w: float | None, state: State) -> tuple[str, ...]:
 def compute_terms(methods: Iterable[str], parameters: Parameters, forward: Forward, state: State) -> dict[str, Tensor]:
     """The scores of a batch by method; `parameters` holds settings as "method.setting", others keep their default.
 
-    Raises SetupError for a setting that no method has and for a method whose tensors are not in the state.
+    Raises SetupError for a setting that no method has or that is out of range, and for a method whose tensors are not
+    in the state.
     """
     _check_settings(parameters)
     return {name: _compute_term(name, parameters, forward, state) for name in methods}
@@ -110,7 +117,7 @@ def fit_methods(
     fitted: dict[str, Tensor] = {}
     for name in methods:
         if fit := METHODS[name].fit:
-            _check_state(name, [tensor for tensor in METHODS[name].needs if tensor in (WEIGHT, BIAS)], state)
+            _check_state(name, needs_of_network(name), state)
             fitted |= fit(statistics, state, _settings(name, parameters))
     return fitted
 
@@ -147,9 +154,12 @@ def _settings(name: str, parameters: Parameters) -> Parameters:
 
 
 def _check_settings(parameters: Parameters) -> None:
-    for key in parameters:
+    for key, value in parameters.items():
         if key not in _SETTINGS:
             raise SetupError(f"there is no setting '{key}' of a score; choose from {', '.join(sorted(_SETTINGS))}")
+        least, most = RANGES[key.rpartition(".")[2]]
+        if not least <= value <= most:
+            raise SetupError(f"setting '{key}' is {value:g}; it must lie between {least:g} and {most:g}")
 
 
 def _check_state(name: str, needs: Iterable[str], state: State) -> None:

@@ -40,7 +40,7 @@ def read_classes(path: Path) -> Classes:
 
 def _read_entries(path: Path) -> tuple[list[Any], dict[str, str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         content: Any = (
             json.loads(text) if path.suffix == ".json" else [line for line in text.split("\n") if line.strip()]
         )

@@ -10,7 +10,7 @@ from oodgate.errors import ExportError
 from oodgate.offline.exporting.attention import class_row, find_class_attention
 from oodgate.offline.exporting.calls import Call, pick_logits, tensors_of
 from oodgate.offline.exporting.maps import PLACES, TO_NCHW, count_attention, find_map, layout_of
-from oodgate.offline.exporting.probes import probe_images
+from oodgate.offline.exporting.probes import answer_of, probe_images
 from oodgate.offline.exporting.recording import Recording, record
 from oodgate.offline.exporting.tap import Adopted, Place, Tapped
 from oodgate.offline.exporting.trials import decides_alone, ignores_places, read_raw
@@ -58,8 +58,7 @@ def expose(network: nn.Module, classes: int, size: tuple[int, int], layer: str |
 
 def adopt(network: nn.Module, classes: int, size: tuple[int, int]) -> Exposed:
     """A network that answers (logits, activation) by itself, checked; raises ExportError where it does not."""
-    with torch.no_grad():
-        answer = network(probe_images(_PROBES, size))
+    answer = answer_of(network, probe_images(_PROBES, size))
     tensors = tensors_of(answer)
     if len(tensors) != 2 or tensors[0].ndim != 2 or tensors[1].ndim != 4:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors) or "no tensor"

@@ -1,7 +1,9 @@
 """Images that a network is tried on at export, and how its answers are compared."""
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from oodgate.errors import ExportError
@@ -18,6 +20,19 @@ def probe_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
     shapes = torch.randn(count, 3, 5, 5, generator=generator)
     smooth = interpolate(shapes, size, mode="bicubic", align_corners=True) + 0.05 * images
     return torch.where((torch.arange(count) % 2 == 0).view(-1, 1, 1, 1), images, smooth)
+
+
+def answer_of(network: nn.Module, images: Tensor) -> Any:
+    """What a network answers; raises ExportError where it fails."""
+    try:
+        with torch.no_grad():
+            return network(images)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:300]
+        raise ExportError(
+            f"the network fails on images of the shape {tuple(images.shape)} ({type(error).__name__}: {reason}); it "
+            "must take RGB images of the size of --input, in float32"
+        ) from error
 
 
 def check_parity(expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from oodgate.errors import ExportError
 from oodgate.offline.exporting.calls import Call, Listener, pick_logits, tensors_of
+from oodgate.offline.exporting.probes import answer_of
 
 
 class Recorder(Listener):
@@ -83,11 +84,14 @@ class Recording:
 
 
 def record(network: nn.Module, images: Tensor, classes: int) -> Recording:
-    """Run a network on images (N, 3, H, W) and keep what it calls; raises ExportError where the logits do not show."""
+    """Run a network on images (N, 3, H, W) and keep what it calls.
+
+    Raises ExportError where it fails, or the logits do not show.
+    """
     recorder = Recorder(images)
     layers: dict[str, int | None] = {}
-    with torch.no_grad(), _layers_known(network, recorder, layers), recorder:
-        answer = network(images)
+    with _layers_known(network, recorder, layers), recorder:
+        answer = answer_of(network, images)
     last = recorder.maker_of(pick_logits(answer, classes))
     if last is None:
         raise ExportError(

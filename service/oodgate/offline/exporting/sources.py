@@ -49,7 +49,7 @@ def open_source(name: str, classes: int, size: Size | None) -> Source:
     if name.startswith("timm:"):
         return _open_timm(name.removeprefix("timm:"), classes)
     if ":" in name:
-        return Source(_call_builder(_import_builder(name), classes, name), is_random=False)
+        return Source(_build(name, classes), is_random=False)
     if name in BACKBONES:
         return Source(BACKBONES[name].build(classes), BACKBONES[name].preprocessing)
     if name in torchvision.models.list_models(module=torchvision.models):
@@ -79,9 +79,16 @@ def _open_timm(name: str, classes: int) -> Source:
     return Source(network, timm_preprocessing(network))
 
 
+def _build(name: str, classes: int) -> nn.Module:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return _call_builder(_import_builder(name), classes, name)
+    finally:
+        sys.path.remove(str(Path.cwd()))
+
+
 def _import_builder(name: str) -> Callable[..., Any]:
     module_name, _, function = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
     try:
         builder = getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError, ValueError) as error:
@@ -89,8 +96,6 @@ def _import_builder(name: str) -> Callable[..., Any]:
             f"'{name}' cannot be imported ({error}); give package.module:function, with the package in the current "
             "directory or installed"
         ) from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
     if not callable(builder):
         raise ExportError(f"'{name}' is no function; give one that answers the network")
     return builder  # type: ignore[no-any-return]
@@ -98,7 +103,13 @@ def _import_builder(name: str) -> Callable[..., Any]:
 
 def _call_builder(builder: Callable[..., Any], classes: int, name: str) -> nn.Module:
     takes_classes = "num_classes" in inspect.signature(builder).parameters
-    network = builder(num_classes=classes) if takes_classes else builder()
+    try:
+        network = builder(num_classes=classes) if takes_classes else builder()
+    except Exception as error:
+        raise ExportError(
+            f"'{name}' fails ({type(error).__name__}: {_last_line(error)}); expected a function that needs no argument "
+            "but num_classes"
+        ) from error
     if not isinstance(network, nn.Module):
         raise ExportError(f"'{name}' answers {type(network).__name__}; expected a torch.nn.Module")
     return network
