@@ -56,6 +56,8 @@ def print_calibration(record: dict[str, Any]) -> None:
         out.print(
             f"temperature {record['temperature']:.3f}: calibration error {ece['before']:.2f} -> {ece['after']:.2f} %"
         )
+    else:
+        out.print("no temperature: it needs every image in a folder with the name of its class")
     for name, row in record["check"].items():
         fpr95 = ", ".join(f"{scorer} {values['fpr95']:.1f}" for scorer, values in row["measures"].items())
         out.print(f"{name}: {row['rejected']:.1f} % rejected; FPR95 {fpr95}")

@@ -16,13 +16,7 @@ Responses = dict[int | str, dict[str, Any]]
 NOT_SERVED: Problems = (errors.NotReady, errors.ModelUnavailable, errors.ModelUnloaded)
 NOT_READY: Problems = (*NOT_SERVED, errors.Draining)
 BATCH_PROBLEMS: Problems = (
-    *(
-        errors.MalformedMultipart,
-        errors.TooManyBytes,
-        errors.TooManyFiles,
-        errors.NotAnImageType,
-        errors.CompressedBody,
-    ),
+    *(errors.MalformedMultipart, errors.TooManyBytes, errors.TooManyFiles, errors.NotAnImageType),
     *(errors.CompressedBody, errors.InvalidParameter, errors.BodyTimeout, RequestError),
     *NOT_READY,
 )
