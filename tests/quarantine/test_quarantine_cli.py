@@ -56,6 +56,13 @@ def test_images_are_listed_for_people_and_for_machines(archive: Archive, place: 
     assert listed == {"images": [entries[1].as_dict()]}
 
 
+def test_a_narrow_terminal_shows_ids_and_times_whole(archive: Archive, place: Path) -> None:
+    table = answered(place, "ls", COLUMNS="80")
+    for entry in archive.index.entries():
+        assert entry.id[:12] in table
+        assert entry.as_dict()["time"][:19] in table
+
+
 def test_an_image_is_shown_with_its_file(archive: Archive, place: Path) -> None:
     entry = archive.index.entries()[0]
     shown = json.loads(answered(place, "show", entry.id[:6]))
