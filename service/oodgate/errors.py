@@ -242,3 +242,8 @@ class DeadlinePassed(RequestError):
     """The answer was not there when the request's deadline passed."""
 
     status, code, title = 504, "deadline_passed", "Deadline passed"
+
+
+def last_line(error: Exception) -> str:
+    """What another library's error says in the end, where most say what was wrong; 300 letters of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]

@@ -15,7 +15,7 @@ from oodgate.acceleration import Accelerations, Copies, Copy, How, Original, acc
 from oodgate.bundle import Bundle
 from oodgate.cuda_graphs import MOST_RECORDED
 from oodgate.engines import DTYPES, ENGINES, Network
-from oodgate.errors import BundleError, SetupError
+from oodgate.errors import BundleError, SetupError, last_line
 from oodgate.normalise import Normalise
 from oodgate.one_stream import OneStream
 from oodgate.scores.forward import Forward
@@ -163,7 +163,7 @@ class Model:
         except Exception as error:  # a foreign network fails in its own ways
             raise BundleError(
                 f"the network of bundle '{bundle.manifest.name}' fails on a black image of {height} x {width} pixels "
-                f"({_first_line(error)}); export the bundle again"
+                f"({last_line(error)}); export the bundle again"
             ) from error
         declared = bundle.manifest.outputs
         for name, found, expected in (
@@ -210,7 +210,3 @@ def device_for(bundle: Bundle, wanted: Device) -> torch.device:
         f"bundle '{bundle.manifest.name}' was compiled for {devices[0]} and cannot run on {wanted}; use --device "
         f"{devices[0]} or export it with --engine torchscript"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -29,7 +29,6 @@ TrustedOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 
-
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
@@ -54,9 +53,8 @@ def options_of_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 def _help(name: str, field: FieldInfo) -> str:
     facts = [f"env: OODGATE_{name.upper()}", *_ranges(field), *_defaults(field)]
-    return " ".join(
-        [field.description or "", *(rf"\[{fact}]" for fact in facts)]
-    )  # Rich takes a bare bracket for markup
+    # Rich takes a bare bracket for markup.
+    return " ".join([field.description or "", *(rf"\[{fact}]" for fact in facts)])
 
 
 def _ranges(field: FieldInfo) -> Iterator[str]:

@@ -124,7 +124,7 @@ class Express:
 
     def set_exception(self, error: BaseException, /) -> None:
         """The image has not been judged."""
-        if isinstance(error, RequestError):
+        if isinstance(error, RequestError):  # raised, it would be tied to this request by its traceback
             self._refuse(error)
         else:
             self._safely(self._fail, error)

@@ -50,7 +50,7 @@ class ServiceProtocol(BoundedProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # A request that came before the last was answered, or whose client does not read answers, takes the other way.
         unusual = cycle is not self.cycle or bool(cycle.body) or not cycle.more_body or self.flow.write_paused
-        unusual |= self.expect_100_continue or self.parser.should_upgrade()
+        unusual |= self.expect_100_continue
         top_k = plain_top_k(cast(Scope, self.scope)) if self._lane.is_open() and not unusual else None
         if top_k is None:
             self._answering = cycle

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from oodgate.bundle import Engine, Outputs
 from oodgate.engines import ENGINES, Network
-from oodgate.errors import ExportError
+from oodgate.errors import ExportError, last_line
 from oodgate.offline.exporting.exposure import Exposed
 from oodgate.offline.exporting.probes import check_parity, probe_images
 from oodgate.scores.methods import BIAS, WEIGHT
@@ -23,7 +23,7 @@ def build_model(exposed: Exposed, engine: Engine, size: tuple[int, int]) -> tupl
         found = runner.load(model, torch.device("cpu"), torch.float32)
     except Exception as error:  # foreign networks and compilers fail in their own ways
         raise ExportError(
-            f"the network cannot be written as {runner.content}: {_last_line(error)}; try another --engine"
+            f"the network cannot be written as {runner.content}: {last_line(error)}; try another --engine"
         ) from error
     for count in _BATCHES:
         images = probe_images(count, size, seed=count)
@@ -55,10 +55,6 @@ def _run(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
         return network(images)
     except RuntimeError as error:
         raise ExportError(
-            f"the exported network fails on a batch of {len(images)} ({_last_line(error)}): it keeps the number of "
+            f"the exported network fails on a batch of {len(images)} ({last_line(error)}): it keeps the number of "
             "images that it was exported with, as len(images) in its forward would; try another --engine"
         ) from error
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]

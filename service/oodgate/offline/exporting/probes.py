@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from oodgate.errors import ExportError
+from oodgate.errors import ExportError, last_line
 
 PARITY = 1e-4
 """Largest difference between two engines' answers, relative to their largest magnitude."""
@@ -28,10 +28,9 @@ def answer_of(network: nn.Module, images: Tensor) -> Any:
         with torch.no_grad():
             return network(images)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:300]
         raise ExportError(
-            f"the network fails on images of the shape {tuple(images.shape)} ({type(error).__name__}: {reason}); it "
-            "must take RGB images of the size of --input, in float32"
+            f"the network fails on images of the shape {tuple(images.shape)} ({type(error).__name__}: "
+            f"{last_line(error)}); it must take RGB images of the size of --input, in float32"
         ) from error
 
 

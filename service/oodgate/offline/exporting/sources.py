@@ -21,7 +21,7 @@ from torch import nn
 
 from oodgate.bundle import Engine
 from oodgate.engines import load_network
-from oodgate.errors import ExportError
+from oodgate.errors import ExportError, last_line
 from oodgate.images.preprocess import Preprocessing
 from oodgate.offline.backbones.catalogue import BACKBONES
 from oodgate.offline.exporting.transforms import Size, timm_preprocessing, torchvision_preprocessing
@@ -107,7 +107,7 @@ def _call_builder(builder: Callable[..., Any], classes: int, name: str) -> nn.Mo
         network = builder(num_classes=classes) if takes_classes else builder()
     except Exception as error:
         raise ExportError(
-            f"'{name}' fails ({type(error).__name__}: {_last_line(error)}); expected a function that needs no argument "
+            f"'{name}' fails ({type(error).__name__}: {last_line(error)}); expected a function that needs no argument "
             "but num_classes"
         ) from error
     if not isinstance(network, nn.Module):
@@ -124,11 +124,7 @@ def _open_file(path: Path) -> Source:
         network = load_network(data, torch.device("cpu"))
     except (OSError, RuntimeError, ValueError) as error:
         raise ExportError(
-            f"{path} is no TorchScript file and no torch.export program that oodgate reads ({_last_line(error)}); "
+            f"{path} is no TorchScript file and no torch.export program that oodgate reads ({last_line(error)}); "
             "weights alone go to --weights, beside the name of their network"
         ) from error
     return Source(network, is_random=False, is_complete=True, engines=("torchscript",))
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
