@@ -213,7 +213,7 @@ def test_a_new_model_that_sees_pictures_otherwise_is_asked_with_its_own_pixels(
         tmp_path / "3",
         image_folder,
         "2",
-        preprocessing=Preprocessing(resize=24, crop=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        preprocessing=Preprocessing(resize=(24, 20), crop=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
     )
     folders = {f"fronts-{fronts}": tmp_path / f"served-{fronts}" / "tiny" for fronts in (0, 1)}
     answers: dict[str, list[Any]] = {}

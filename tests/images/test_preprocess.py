@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from math import prod
 
 import numpy as np
 import pytest
@@ -18,11 +19,17 @@ from oodgate.images.preprocess import Preprocessing, preprocess
 
 SIZES = [(1, 1), (1, 7), (7, 1), (5, 8), (16, 16), (16, 40), (33, 17), (64, 64), (97, 131), (200, 51), (18, 500)]
 TARGETS = [(1, (1, 1)), (16, (16, 16)), (32, (32, 32)), (37, (32, 32)), (40, (33, 18)), (64, (56, 55))]
+SQUASHED = [((1, 1), (1, 1)), ((16, 16), (16, 16)), ((40, 24), (40, 24)), ((24, 40), (20, 33))]
 
 MADE_WHOLE = 1_000_000  # resized pixels, up to which the result is torchvision's to the bit; but for bilinear
 
 
-def transform(resize: int, crop: tuple[int, int], interpolation: str = "bilinear", **fields: object) -> Preprocessing:
+Resized = int | tuple[int, int]
+
+
+def transform(
+    resize: Resized, crop: tuple[int, int], interpolation: str = "bilinear", **fields: object
+) -> Preprocessing:
     settings = {"resize": resize, "crop": crop, "interpolation": interpolation, "mean": (0, 0, 0), "std": (1, 1, 1)}
     return Preprocessing(**settings | fields)
 
@@ -36,14 +43,13 @@ def torchvision_answer(picture: Image.Image, wanted: Preprocessing) -> np.ndarra
 def assert_as_torchvision(picture: Image.Image, wanted: Preprocessing) -> None:
     found, expected = preprocess(np.array(picture), wanted), torchvision_answer(picture, wanted)
     assert found.shape == expected.shape
-    width, height = (wanted.resize * side // min(picture.size) for side in picture.size)
-    whole = width * height <= MADE_WHOLE and wanted.interpolation != "bilinear"
+    whole = prod(Resize(wanted.resize)(picture).size) <= MADE_WHOLE and wanted.interpolation != "bilinear"
     assert np.abs(found.astype(int) - expected).max() <= (0 if whole else 1), f"{picture}"
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("resize", "crop"), TARGETS)
-def test_pixels_equal_torchvision(resize: int, crop: tuple[int, int], interpolation: str) -> None:
+@pytest.mark.parametrize(("resize", "crop"), [*TARGETS, *SQUASHED])
+def test_pixels_equal_torchvision(resize: Resized, crop: tuple[int, int], interpolation: str) -> None:
     wanted = transform(resize, crop, interpolation)
     for width, height in SIZES:
         assert_as_torchvision(random_picture(width, width, height), wanted)
@@ -66,12 +72,14 @@ def test_interpolations_differ() -> None:
     st.integers(1, 120),
     st.integers(1, 120),
     st.integers(1, 48).flatmap(lambda side: st.tuples(st.just(side), st.integers(1, side), st.integers(1, side))),
+    st.booleans(),
     st.sampled_from(["bilinear", "bicubic"]),
 )
 def test_pixels_equal_torchvision_at_any_size(
-    short: int, long: int, target: tuple[int, int, int], interpolation: str
+    short: int, long: int, target: tuple[int, int, int], squashed: bool, interpolation: str
 ) -> None:
-    wanted = transform(target[0], target[1:], interpolation)
+    resize = (target[0], target[1] + target[2]) if squashed else target[0]
+    wanted = transform(resize, target[1:], interpolation)
     for width, height in ((short, long), (long, short)):
         assert_as_torchvision(random_picture(width, width, height), wanted)
 
@@ -98,6 +106,13 @@ def test_crop_is_height_by_width() -> None:
     assert preprocess(np.array(random_picture(0, 64, 64)), transform(64, (10, 50))).shape == (10, 50, 3)
 
 
+def test_a_squashed_picture_is_seen_whole() -> None:
+    halves = np.zeros((20, 400, 3), np.uint8)
+    halves[:, 200:] = 255
+    pixels = preprocess(halves, transform((16, 16), (16, 16), "nearest"))
+    np.testing.assert_array_equal(pixels, np.repeat(halves[:16, 192:208, :], 1, axis=0))
+
+
 @pytest.mark.parametrize("upright", [False, True])
 def test_far_ends_of_a_long_picture_change_nothing(upright: bool) -> None:
     size = (10, 1000) if upright else (1000, 10)
@@ -121,9 +136,11 @@ def test_extreme_aspect_ratio_is_never_resized_whole(size: tuple[int, int], monk
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("size", [(40, 200), (200, 41), (300, 301), (1500, 1600), (2, 9), (1, 5), (700, 70)])
-@pytest.mark.parametrize(("resize", "crop"), [(1030, (64, 33)), (1101, (1, 1)), (1301, (500, 640))])
+@pytest.mark.parametrize(
+    ("resize", "crop"), [(1030, (64, 33)), (1101, (1, 1)), (1301, (500, 640)), ((900, 1400), (60, 70))]
+)
 def test_crop_of_a_huge_resized_picture_is_nearly_torchvisions(
-    resize: int, crop: tuple[int, int], size: tuple[int, int], interpolation: str
+    resize: Resized, crop: tuple[int, int], size: tuple[int, int], interpolation: str
 ) -> None:
     blurred = random_picture(1, 1 + size[0] // 3, 1 + size[1] // 3).resize(size, Image.Resampling.BICUBIC)
     assert_as_torchvision(blurred, transform(resize, crop, interpolation))
@@ -162,6 +179,10 @@ def test_largest_crop_of_a_long_picture_takes_memory_for_the_crop_alone(interpol
         ({"resize": 16, "crop": (17, 16)}, "must lie between 1 and the resized side, 16"),
         ({"resize": 16, "crop": (16, 17)}, "must lie between 1 and the resized side, 16"),
         ({"resize": 16, "crop": (0, 16)}, "must lie between 1 and the resized side, 16"),
+        ({"resize": (16, 32), "crop": (17, 16)}, r"must lie between 1 and the resized side, \(16, 32\)"),
+        ({"resize": (32, 16), "crop": (16, 17)}, r"must lie between 1 and the resized side, \(32, 16\)"),
+        ({"resize": (32, 0), "crop": (16, 16)}, "greater than or equal to 1"),
+        ({"resize": (4097, 32), "crop": (16, 16)}, "less than or equal to 4096"),
         ({"resize": 0, "crop": (1, 1)}, "greater than or equal to 1"),
         ({"resize": 5000, "crop": (1, 1)}, "less than or equal to 4096"),
         ({"resize": 16, "crop": (16, 16), "std": (1, 0, 1)}, "must be positive"),

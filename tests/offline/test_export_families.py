@@ -12,7 +12,7 @@ from torchvision.models import get_model_weights
 
 from oodgate.bundle import FORMAT_VERSION, Manifest, Outputs
 from oodgate.engines import ENGINES
-from oodgate.errors import CalibrationError
+from oodgate.errors import CalibrationError, ExportError
 from oodgate.images.preprocess import Preprocessing, preprocess
 from oodgate.offline.exporting.building import build_model, classifier_of
 from oodgate.offline.exporting.exposure import Exposed, expose
@@ -190,3 +190,20 @@ def test_preprocessing_equals_the_transform_of_timm(name: str) -> None:
     network = timm.create_model(name, pretrained=False)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
     assert_grey_levels_agree(transform, timm_preprocessing(network))
+
+
+def test_preprocessing_equals_the_transform_of_timm_where_it_squashes() -> None:
+    timm = pytest.importorskip("timm")
+    overlay = {"crop_mode": "squash", "crop_pct": 0.9, "input_size": (3, 64, 96)}
+    network = timm.create_model("resnet18", pretrained=False, pretrained_cfg_overlay=overlay)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
+    assert timm_preprocessing(network).resize == (71, 106)
+    assert_grey_levels_agree(transform, timm_preprocessing(network))
+
+
+@pytest.mark.parametrize("overlay", [{"crop_mode": "border"}, {"input_size": (3, 64, 96)}, {"input_size": (1, 64, 64)}])
+def test_preprocessing_of_timm_that_a_bundle_cannot_express_is_refused(overlay: dict[str, object]) -> None:
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("resnet18", pretrained=False, pretrained_cfg_overlay=overlay)
+    with pytest.raises(ExportError, match="a bundle squashes RGB images or crops a square centre of them"):
+        timm_preprocessing(network)

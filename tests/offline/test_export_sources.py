@@ -253,6 +253,7 @@ IMAGENET = PRESETS["imagenet"]
         ("imagenet", None, IMAGENET),
         ("imagenet", (64, 64), IMAGENET.model_copy(update={"resize": 73, "crop": (64, 64)})),
         ("imagenet,interpolation=bicubic", None, IMAGENET.model_copy(update={"interpolation": "bicubic"})),
+        ("imagenet,resize=224x224", None, IMAGENET.model_copy(update={"resize": (224, 224)})),
         ("cifar10,resize=40", (32, 32), PRESETS["cifar10"].model_copy(update={"resize": 40})),
         (PREPROCESS, (16, 16), Preprocessing(resize=16, crop=(16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)),
     ],
@@ -266,6 +267,10 @@ def test_preprocessing_is_a_file_or_the_networks_own(tmp_path: Path) -> None:
     assert choose_preprocessing(str(tmp_path / "p.json"), None, None) == IMAGENET
     assert choose_preprocessing(None, IMAGENET, None) == IMAGENET
     assert choose_preprocessing(None, IMAGENET, (112, 112)).resize == 128
+    squashed = IMAGENET.model_copy(update={"resize": (256, 224)})
+    (tmp_path / "s.json").write_text(squashed.model_dump_json())
+    assert choose_preprocessing(str(tmp_path / "s.json"), None, None) == squashed
+    assert choose_preprocessing(None, squashed, (112, 56)).resize == (128, 56)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +280,8 @@ def test_preprocessing_is_a_file_or_the_networks_own(tmp_path: Path) -> None:
         ("mnist", None, "does not know 'mnist'"),
         ("resize=16", None, "'crop': Field required"),
         ("imagenet,resize=100", None, "must lie between 1 and the resized side, 100"),
+        ("imagenet,resize=100x256", None, r"must lie between 1 and the resized side, \(100, 256\)"),
+        ("imagenet,resize=wide", None, "'resize': Input should be a valid integer"),
         ("imagenet,blur=3", None, "'blur': Extra inputs"),
         ("imagenet,mean=0/0", None, "'mean': Field required"),
         (PREPROCESS, (32, 32), "--input has 32x32 pixels and --preprocess crops to"),
@@ -351,4 +358,8 @@ def test_an_export_for_rectangular_images_says_what_it_cuts_off(folder: Path) ->
     (notice,) = (notice for notice in export(f"{name}:build", preprocess=wide).manifest.notices if "centre" in notice)
     assert "16 pixels" in notice
     assert "8 x 16" in notice
+    assert "--preprocess resize=8x16" in notice
     assert not any("centre" in notice for notice in export(f"{name}:build", out="square").manifest.notices)
+    whole = export(f"{name}:build", out="whole", preprocess=wide.replace("resize=16", "resize=8x16")).manifest
+    assert whole.preprocessing.resize == (8, 16)
+    assert not any("centre" in notice for notice in whole.notices)

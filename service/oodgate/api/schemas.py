@@ -79,7 +79,7 @@ class BatchPrediction(_Document):
 class PreprocessingDescription(_Document):
     """What happens to a picture before the network sees it."""
 
-    resize: int = Field(description="Shorter side after resizing, pixels")
+    resize: int | tuple[int, int] = Field(description="Shorter side after resizing, or height and width, pixels")
     crop: tuple[int, int] = Field(description="Height and width of the centre crop, pixels")
     interpolation: str
     mean: tuple[float, float, float]

@@ -33,7 +33,7 @@ from oodgate.fronts.passage import Passage
 from oodgate.fronts.reports import ReportedMetrics, Reports
 from oodgate.fronts.slots import Shape, Slots
 from oodgate.fronts.wire import MOST_BYTES, Frame, Kind
-from oodgate.images.preprocess import preprocess
+from oodgate.images.preprocess import preprocess, resized_size
 from oodgate.memory import settle
 from oodgate.observability.logs import configure_logs
 from oodgate.observability.metrics import Metrics
@@ -126,8 +126,8 @@ def lane_of_front(settings: Settings, asking: Asking, keys: KeyRing | None, metr
 def warm_up(transform: Transform) -> None:
     """Bring along now what the first picture would have to wait for."""
     if transform.preprocessing:
-        side = transform.preprocessing.resize + 1
-        preprocess(np.zeros((side, side, 3), np.uint8), transform.preprocessing)
+        width, height = resized_size((1, 1), transform.preprocessing.resize)
+        preprocess(np.zeros((height + 1, width + 1, 3), np.uint8), transform.preprocessing)
 
 
 async def run(link: int, slots: int, listening: int) -> None:

@@ -4,7 +4,7 @@ Normalising happens on the device (`model.py`): only uint8 pixels travel.
 """
 
 from math import ceil, floor, prod
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,17 @@ _MOST_RESIZED_PER_CROPPED = 4
 _MARGIN = 4  # source pixels beside the crop that a filter reads when it enlarges; times the scale when it reduces
 
 
+_Side = Annotated[int, Field(ge=1, le=4096)]
+
+
 class Preprocessing(BaseModel):
     """The transform that the network was trained for: torchvision's Resize, CenterCrop and Normalize."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    resize: int = Field(ge=1, le=4096, description="Length of the shorter side after resizing, pixels")
+    resize: _Side | tuple[_Side, _Side] = Field(
+        description="Length of the shorter side after resizing, or height and width of the squashed picture, pixels"
+    )
     crop: tuple[int, int] = Field(description="Height and width of the centre crop, pixels")
     interpolation: Interpolation = Field("bilinear", description="Always with antialiasing")
     mean: tuple[float, float, float] = Field(description="Subtracted from channels scaled to 0..1")
@@ -39,7 +44,8 @@ class Preprocessing(BaseModel):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
-        if not 1 <= min(self.crop) <= max(self.crop) <= self.resize:
+        sides = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
+        if not all(1 <= cropped <= resized for cropped, resized in zip(self.crop, sides, strict=True)):
             raise ValueError(f"crop {self.crop} must lie between 1 and the resized side, {self.resize}")
         if min(self.std) <= 0:
             raise ValueError(f"std {self.std} must be positive")
@@ -47,7 +53,7 @@ class Preprocessing(BaseModel):
 
 
 def preprocess(picture: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Resize the shorter side of uint8 pixels (H, W, 3) and crop the centre; returns pixels of their own.
+    """Resize uint8 pixels (H, W, 3) and crop the centre; returns pixels of their own.
 
     Equal to torchvision's Resize (antialiased) and CenterCrop on the same picture, within one grey level.
     """
@@ -68,9 +74,12 @@ def is_resized_whole(size: tuple[int, int], preprocessing: Preprocessing) -> boo
     return width * height <= max(_MOST_RESIZED, _MOST_RESIZED_PER_CROPPED * prod(preprocessing.crop))
 
 
-def resized_size(size: tuple[int, int], shorter: int) -> tuple[int, int]:
-    """Width and height, with a shorter side of this length."""
-    width, height = (shorter * side // min(size) for side in size)
+def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
+    """Width and height that a picture of this width and height is resized to."""
+    if isinstance(resize, int):
+        width, height = (resize * side // min(size) for side in size)
+    else:
+        height, width = resize
     return width, height
 
 

@@ -157,10 +157,11 @@ def _notices(
 
 def _cuts(preprocessing: Preprocessing) -> Iterator[str]:
     height, width = preprocessing.crop
-    if height != width:
+    if height != width and isinstance(preprocessing.resize, int):
         yield (
             f"the shorter side of every image becomes {preprocessing.resize} pixels and of that the centre is read, "
-            f"{height} x {width}: what lies above and below or beside it, the network never sees"
+            f"{height} x {width}: what lies above and below or beside it, the network never sees; if it was trained on "
+            f"whole images in that shape, give --preprocess resize={height}x{width}"
         )
 
 

@@ -72,19 +72,21 @@ def torchvision_preprocessing(name: str) -> Preprocessing:
 
 
 def timm_preprocessing(network: nn.Module) -> Preprocessing:
-    """The evaluation transform of a timm network; raises ExportError where resize and centre crop cannot express it."""
+    """The evaluation transform of a timm network; raises ExportError where a bundle cannot express it."""
     from timm.data import resolve_model_data_config  # type: ignore[attr-defined]
 
     config = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
     channels, height, width = config["input_size"]
-    if config["crop_mode"] != "center" or channels != 3 or height != width:
+    squashed = config["crop_mode"] == "squash"
+    if channels != 3 or not (squashed or (config["crop_mode"] == "center" and height == width)):
         raise ExportError(
-            f"timm prepares images of {config['input_size']} by '{config['crop_mode']}', and a bundle resizes the "
-            f"shorter side and crops a square centre of RGB; give --preprocess {_FORMS}"
+            f"timm prepares images of {config['input_size']} by '{config['crop_mode']}', and a bundle squashes RGB "
+            f"images or crops a square centre of them; give --preprocess {_FORMS}"
         )
+    sides = tuple(math.floor(side / config["crop_pct"]) for side in (height, width))
     return _validated(
         {
-            "resize": math.floor(height / config["crop_pct"]),
+            "resize": sides if squashed else sides[0],
             "crop": (height, width),
             "interpolation": config["interpolation"],
             "mean": config["mean"],
@@ -117,13 +119,19 @@ def _parse_field(entry: str) -> tuple[str, Any]:
         raise ExportError(f"--preprocess does not know '{entry}'; give {_FORMS}")
     if name in ("mean", "std"):
         return name, value.split("/")
-    return name, value.split("x") if name == "crop" else value
+    sides = name == "crop" or (name == "resize" and "x" in value)
+    return name, value.split("x") if sides else value
 
 
 def _resized(preset: Preprocessing, size: Size) -> Preprocessing:
     if preset.crop == size:
         return preset
-    return preset.model_copy(update={"resize": max(size) * preset.resize // max(preset.crop), "crop": size})
+    if isinstance(preset.resize, int):
+        resize: int | Size = max(size) * preset.resize // max(preset.crop)
+    else:
+        height, width = (new * side // old for new, side, old in zip(size, preset.resize, preset.crop, strict=True))
+        resize = height, width
+    return preset.model_copy(update={"resize": resize, "crop": size})
 
 
 def _validated(fields: dict[str, Any]) -> Preprocessing:
