@@ -14,6 +14,8 @@ from oodgate.engines import load_network, save_network
 from oodgate.errors import BundleError, InferenceFailed
 from oodgate.gate import CALIBRATION_SCORES, Gate, Verdict, check_decoding, check_precision
 from oodgate.pixels import Pixels
+from oodgate.scores.methods import WEIGHT
+from oodgate.scores.react import CLIP as REACT_CLIP
 
 W = 0.4
 MEAN, STD = 0.5, 0.25
@@ -229,3 +231,12 @@ def test_calibration_scores_that_are_not_of_the_calibration_are_refused(bundle: 
     state = {**bundle.state, CALIBRATION_SCORES: torch.tensor(scores, dtype=torch.float32)}
     with pytest.raises(BundleError, match="are not those of its 200 calibration images, ascending"):
         Gate(Bundle(bundle.manifest, bundle.model, state), "cpu")
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4,), (0, 0)])
+def test_a_classifier_that_does_not_fit_the_network_is_refused(bundle: Bundle, shape: tuple[int, ...]) -> None:
+    calibration = bundle.calibration.model_copy(update={"scorer": Scorer(name="react")})
+    manifest = bundle.manifest.model_copy(update={"calibration": calibration})
+    state = {**bundle.state, REACT_CLIP: torch.tensor(1.0), WEIGHT: torch.zeros(shape)}
+    with pytest.raises(BundleError, match=r"bundle 'tiny' do not fit its scorer 'react' \(.+\); export and calibrate"):
+        Gate(Bundle(manifest, bundle.model, state), "cpu")

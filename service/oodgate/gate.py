@@ -11,8 +11,8 @@ from torch import Tensor
 
 from oodgate.bundle import Bundle, Calibration
 from oodgate.conformal import p_values
-from oodgate.errors import BundleError, InferenceFailed
-from oodgate.model import Model
+from oodgate.errors import BundleError, InferenceFailed, last_line
+from oodgate.model import Model, is_out_of_memory
 from oodgate.pixels import Pixels, stack
 from oodgate.score_table import ScoreTable
 from oodgate.settings import Device, Precision
@@ -89,8 +89,7 @@ class Gate:
         self.calibration_scores = _calibration_scores(bundle)
         self.tuning = Tuning()
         self._table = ScoreTable(self.calibration, self.state)
-        height, width = bundle.manifest.preprocessing.crop
-        self.judge([np.zeros((height, width, 3), dtype=np.uint8)])  # a scorer that lacks something says so now
+        self._judge_black()
         if self.model.device.type == "cpu":
             self._table.record(self.model.run(self.model.noise(2)))
 
@@ -101,6 +100,19 @@ class Gate:
         finite = np.isfinite(batch.scores) & np.isfinite(batch.probabilities).all(1)
         verdicts = batch.verdicts(chances, self.calibration.threshold)
         return [verdict if sound else _not_a_number() for verdict, sound in zip(verdicts, finite, strict=True)]
+
+    def _judge_black(self) -> None:
+        """Let a scorer that lacks something say so now."""
+        height, width = self.manifest.preprocessing.crop
+        try:
+            self.judge([np.zeros((height, width, 3), dtype=np.uint8)])
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise BundleError(
+                f"the tensors of bundle '{self.manifest.name}' do not fit its scorer '{self.calibration.scorer.name}' "
+                f"({last_line(error)}); export and calibrate the bundle again"
+            ) from error
 
     def score(self, pixels: Tensor) -> BatchScores:
         """Forward and score uint8 pixels (N, H, W, 3)."""
