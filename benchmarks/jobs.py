@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2, resnet50
 
 from oodgate.bench.pictures import ImageFile, photographs, thumbnails
-from oodgate.bench.process import cores
 from oodgate.bundle import FORMAT_VERSION, MODEL_FILES, Bundle, Manifest, Outputs, Scorer, load_bundle, write_bundle
+from oodgate.cores import available_cores
 from oodgate.engines import DTYPES, save_network, torchscript_is_wanted
 from oodgate.images.preprocess import Preprocessing
 from oodgate.offline.calibrate import CalibrationPlan, calibrate
@@ -21,7 +21,7 @@ from oodgate.settings import Device, Precision
 ROOT = Path(__file__).parent.parent
 SIZE = (500, 375)
 FILES = 32
-MAX_BATCH, WORKERS = 16, max(2, cores() // 2)
+MAX_BATCH, WORKERS = 16, max(2, available_cores() // 2)
 MAX_WAIT_MS = 5  # for servers that want a time for which a batch may wait
 
 _CALIBRATION_PICTURES = 200
@@ -124,7 +124,7 @@ JOBS = {"photograph": photograph_job, "resnet": resnet_job, "thumbnail": thumbna
 
 def threads() -> int:
     """The share of the cores of one worker's network."""
-    return max(1, cores() // WORKERS)
+    return max(1, available_cores() // WORKERS)
 
 
 def _job(title: str, folder: Path, network: Path, bundle: Path, files: list[ImageFile], where: Where) -> Job:

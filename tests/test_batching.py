@@ -439,6 +439,27 @@ def test_a_batch_that_does_not_fill_goes_after_the_longest_wait(start: Start) ->
     assert answer_of(submit(start(doubled, max_batch=3, max_wait_s=1e-3), 1, never())) == 2
 
 
+def test_a_batch_that_is_full_is_not_shared_with_a_worker_that_would_wait_again(start: Start) -> None:
+    sizes: list[int] = []
+
+    def double(items: Sequence[int]) -> list[int]:
+        sizes.append(len(items))
+        return doubled(items)
+
+    batcher = start(double, max_batch=8, max_wait_s=10 * PATIENCE_S, workers=2)
+    for _ in range(3):
+        eventually_idle(batcher, 2)
+        assert [answer_of(future) for future in submit_all(batcher, range(8))] == doubled(range(8))
+    assert sizes == [8, 8, 8]
+
+
+def test_nobody_waits_for_a_batch_to_fill_until_it_is_too_late_for_him(start: Start) -> None:
+    batcher = start(doubled, max_batch=3, max_wait_s=10 * PATIENCE_S)
+    late = submit(batcher, 1, never())
+    assert answer_of(submit(batcher, 2, monotonic() + 0.2)) == 4
+    assert answer_of(late) == 2
+
+
 def test_draining_does_not_wait_for_a_batch_to_fill(start: Start, work: HeldWork) -> None:
     batcher = start(max_batch=3, max_wait_s=10 * PATIENCE_S)
     futures = submit_all(batcher, [1, 2])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from oodgate import memory
 from oodgate.memory import settle
 
 PAGES = 64
@@ -65,6 +66,22 @@ def test_pages_that_were_written_over_stay_as_they_are(file: Path) -> None:
     close_to_writing(memory)
     settle()
     assert memory[5] == 7
+
+
+def test_pages_that_were_written_over_and_are_in_the_swap_space_are_not_taken_for_clean() -> None:
+    clean = "".join(
+        f"{line}\n"
+        for line in (
+            "7f0000000000-7f0000010000 r--p 00000000 08:01 12 /lib/library.so",
+            "Rss:                   0 kB",
+            "Anonymous:             0 kB",
+            "LazyFree:              0 kB",
+            "Swap:                  0 kB",
+            "SwapPss:               0 kB",
+        )
+    )
+    assert [found[1] for found in memory._CLEAN.finditer(clean)] == ["7f0000000000"]
+    assert memory._CLEAN.search(clean.replace("Swap:                  0 kB", "Swap:                  8 kB")) is None
 
 
 def test_memory_that_may_still_be_written_is_left_alone(file: Path) -> None:

@@ -261,6 +261,18 @@ def test_only_float32_is_accelerated_on_the_cpu(acceleration: Acceleration) -> N
     assert not Model(deeper(), "cpu", "bfloat16").accelerate(How(1, acceleration), 1)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 256])
+def test_a_copy_is_checked_with_batches_that_it_runs_itself(most: int) -> None:
+    model = Model(deeper(), "cpu")
+
+    def wrong_up_to_most(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        logits, activation = model._forward(pixels)
+        return (logits + 1, activation) if len(pixels) <= most else (logits, activation)
+
+    model.accelerations = {"onednn": lambda original: lambda workers, threads, most: [wrong_up_to_most] * workers}
+    assert not model.accelerate(How(1, "onednn"), 1, most)
+
+
 def test_each_kind_of_device_has_accelerations_of_its_own() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert accelerations_for(cpu, torch.float32) == ON_CPU

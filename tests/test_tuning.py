@@ -5,9 +5,22 @@ import torch
 
 from conftest import tiny_bundle
 from oodgate.acceleration import How
+from oodgate.api.loading import wishes_of
+from oodgate.cores import available_cores
 from oodgate.model import Model
 from oodgate.rates import Way
-from oodgate.tuning import Tuning, available_cores, chosen, measure, most_workers, smallest_good, with_portion
+from oodgate.settings import Settings
+from oodgate.tuning import (
+    Tuning,
+    Wishes,
+    chosen,
+    measure,
+    most_workers,
+    smallest_good,
+    ways_for,
+    with_portion,
+    worker_counts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +103,67 @@ def test_a_batch_that_is_too_large_for_the_caches_is_run_with_portion(
 
 
 def test_a_measured_arrangement_uses_no_more_than_the_cores(model: Model) -> None:
-    found = measure(model, model.run, tuple(model.accelerations))
+    found = measure(model, model.run, Wishes(tuple(model.accelerations)))
     assert 1 <= found.workers * found.many.threads <= available_cores()
     assert found.lone.threads in (1, available_cores())
     assert {found.portion, found.max_batch} <= {1, 2, 4, 8, 16}
     assert found.rate == max(found.images_per_s.values()) > 0
 
 
+@pytest.mark.parametrize(
+    ("cores", "counts"),
+    [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (6, [1, 2, 4, 6]), (16, [1, 2, 4, 8, 16]), (96, [1, 2, 4, 8, 16])],
+)
+def test_as_many_workers_are_tried_as_there_are_cores_and_not_very_many(cores: int, counts: list[int]) -> None:
+    assert worker_counts(cores) == counts
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "ways"),
+    [
+        (0, 0, [Way(1, 8), Way(2, 4), Way(4, 2), Way(8, 1)]),
+        (1, 0, [Way(1, 8)]),
+        (3, 0, [Way(3, 2)]),
+        (0, 2, [Way(1, 2), Way(2, 2), Way(4, 2)]),
+        (0, 16, [Way(1, 16)]),
+        (16, 0, [Way(16, 1)]),
+        (16, 4, [Way(16, 4)]),
+    ],
+)
+def test_what_is_told_is_measured_as_it_will_run(workers: int, threads: int, ways: list[Way]) -> None:
+    assert ways_for(Wishes((), workers=workers, threads=threads), cores=8) == ways
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 0), (2, 1), (0, 1)])
+def test_a_measured_arrangement_is_as_told(model: Model, workers: int, threads: int) -> None:
+    found = measure(model, model.run, Wishes((), workers=workers, threads=threads))
+    assert found.workers == workers or not workers
+    assert {how.threads for how in found.hows} == {threads} or not threads
+    if workers == 1:
+        assert found.many.threads == available_cores()
+
+
+@pytest.mark.parametrize("acceleration", ["onednn", "openvino"])
+def test_an_acceleration_that_is_told_is_taken_whether_or_not_it_pays(model: Model, acceleration: str) -> None:
+    found = measure(model, model.run, wishes_of(Settings(acceleration=acceleration), model))  # type: ignore[arg-type]
+    assert {how.acceleration for how in found.hows} == {acceleration}
+
+
+def test_an_acceleration_that_cannot_be_made_leaves_the_network_as_it_is(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "accelerate", lambda *way: False)
+    found = measure(model, model.run, wishes_of(Settings(acceleration="onednn"), model))
+    assert {how.acceleration for how in found.hows} == {"none"}
+
+
+def test_wishes_are_what_the_settings_say(model: Model) -> None:
+    assert wishes_of(Settings(), model) == Wishes(tuple(model.accelerations))
+    assert wishes_of(Settings(acceleration="none", workers=3), model) == Wishes((), workers=3)
+    assert wishes_of(Settings(acceleration="winograd", threads=2), model) == Wishes(("winograd",), False, 0, 2)
+
+
 def test_measuring_leaves_the_threads_of_the_caller_as_they_are(model: Model) -> None:
     before = torch.get_num_threads()
-    measure(model, model.run, tuple(model.accelerations))
+    measure(model, model.run, Wishes(tuple(model.accelerations)))
     assert torch.get_num_threads() == before

@@ -29,7 +29,7 @@ class BatchLimits:
     """Sizes and times of the batcher."""
 
     max_batch: int = 16
-    max_wait_s: float = 0.0  # how long an idle worker waits for a batch to fill
+    max_wait_s: float = 0.0  # how long an item waits at most for a batch to fill while a worker is idle
     max_queue: int = 512
     workers: int = 1
 
@@ -177,16 +177,20 @@ class Batcher(Generic[Item, Result]):
                 self._idle -= 1
 
     def _wait_for_more(self) -> None:
-        if self._limits.max_wait_s > 0 and not self._draining:
-            full = self._limits.max_batch
-            self._changed.wait_for(lambda: len(self._queue) >= full or self._draining, self._limits.max_wait_s)
+        while self._limits.max_wait_s and 0 < len(self._queue) < self._limits.max_batch:
+            left_s = self._queue.patience_s(self._limits.max_wait_s)
+            if left_s <= 0 or self._draining or self._ended:
+                return
+            self._changed.wait(left_s)
 
     def _hands(self) -> int:
         """How many of the free workers share what is there: all, as two small batches at once are done sooner."""
         return 1 if self._queue.brief else self._idle
 
     def _take(self) -> list[Entry[Item, Result]]:
-        share = min(self._limits.max_batch, ceil(len(self._queue) / self._hands()))
+        share = self._limits.max_batch
+        if not self._limits.max_wait_s:
+            share = min(share, ceil(len(self._queue) / self._hands()))
         batch: list[Entry[Item, Result]] = []
         while self._queue and len(batch) < share:
             entry = self._queue.pop()

@@ -10,6 +10,7 @@ import typer
 from oodgate.api_keys_cli import app as api_keys_app
 from oodgate.bundle_cli import app as bundle_app
 from oodgate.console import err, out, print_json, progress_bar
+from oodgate.cores import limit_threads
 from oodgate.errors import OodgateError
 from oodgate.options import BundleArgument, JsonOption, options_of_settings, read_settings
 from oodgate.quarantine_cli import app as quarantine_app
@@ -30,6 +31,7 @@ app.add_typer(api_keys_app)
 
 def main() -> None:
     """Run a command; an error on purpose, or of a file, is one sentence on standard error and exit status 2."""
+    limit_threads()
     try:
         app()
     except OodgateError as error:

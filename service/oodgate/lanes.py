@@ -1,7 +1,8 @@
 """A queue whose lanes take turns: whoever brings much waits for himself, and whoever brings little is next."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -16,6 +17,9 @@ class Lanes(Generic[Item]):
 
     def __len__(self) -> int:
         return self._length
+
+    def __iter__(self) -> Iterator[Item]:
+        return chain.from_iterable(self._lanes.values())
 
     def push(self, lane: str, item: Item) -> None:
         """Put an item at the end of its lane; a new lane waits for its turn behind the others."""

@@ -7,8 +7,12 @@ from contextlib import suppress
 from mmap import MADV_DONTNEED
 from pathlib import Path
 
-# Of a file, not writable, and every page still as in the file: other than these are written over when libraries load.
-_CLEAN = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-[x-]p .* /.+\n(?:[A-Z].*\n)*?Anonymous: +0 kB$", re.MULTILINE)
+# Of a file, not writable, and every page still as in the file, here or in the swap space: other than these are written
+# over when libraries load.
+_CLEAN = re.compile(
+    r"^([0-9a-f]+)-([0-9a-f]+) r-[x-]p .* /.+\n(?:[A-Z].*\n)*?Anonymous: +0 kB\n(?:[A-Z].*\n)*?Swap: +0 kB$",
+    re.MULTILINE,
+)
 
 
 def settle() -> None:

@@ -72,7 +72,7 @@ class Model:
         try:
             copies = self._copies_by(how, self._original, workers, most)
             for copy in copies:
-                self._check_copy(copy)
+                self._check_copy(in_portions(copy, most))  # beyond so many it would be the network that answers
         except Exception:  # a foreign network is refused in many ways, and not every machine has every library
             log.info("the network cannot be accelerated", by=how.acceleration, exc_info=True)
             return False
@@ -124,7 +124,7 @@ class Model:
         if how.acceleration not in self._makers:
             self._makers[how.acceleration] = self.accelerations[how.acceleration](original)
         make = self._makers[how.acceleration]
-        return make(workers, how.threads or 1, most) if make else []
+        return make(workers, how.threads or torch.get_num_threads(), most) if make else []
 
     def _check_copy(self, copy: Copy) -> None:
         """Raises ValueError where a copy does not answer as the network does."""

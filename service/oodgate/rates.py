@@ -80,7 +80,12 @@ def measure_rates(
         for size in _FURTHER_LOOKS * tuple(next(iter(rates.values()))):
             best = max(found[size] for found in rates.values())
             again = {way: team for way, team in teams.items() if rates[way][size] >= _PROMISING * best}
-            _look(again, rates, pixels(size))
+            try:
+                _look(again, rates, pixels(size))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                break  # the first looks have to do
     return rates
 
 

@@ -100,10 +100,14 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=4096,
-        description="Most images in one forward; auto measures what is fastest when a model is loaded.",
+        description="Most images in one forward; auto measures what is fastest when a model is loaded. Where it is "
+        "given, nothing is measured, and auto of the other settings is one forward at a time, not accelerated.",
     )
     max_wait_ms: float = Field(
-        0.0, ge=0, le=10_000, description="How long an idle worker waits for a batch to fill; 0 never makes it wait."
+        0.0,
+        ge=0,
+        le=10_000,
+        description="How long an image may wait for a batch to fill while a worker is idle.",
     )
     max_queue: int = Field(512, ge=1, le=1_000_000, description="Most images waiting; one more is answered 429.")
     deadline_ms: float = Field(10_000, gt=0, le=600_000, description="Time for one image, then 504.")

@@ -6,7 +6,6 @@ faster than one on all, but a forward that runs alone is not. What accelerates o
 is fastest for many images may not be for one.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -15,6 +14,7 @@ import torch
 
 from oodgate import cuda_graphs
 from oodgate.acceleration import How
+from oodgate.cores import available_cores
 from oodgate.model import Model
 from oodgate.rates import Way, Work, measure_rates, team_for
 from oodgate.settings import Acceleration
@@ -26,12 +26,23 @@ BATCH_COST_S = 0.002
 GOOD_ENOUGH = 0.97
 """The smallest batch with this share of the highest rate is taken: its images wait for fewer others."""
 
+_MOST_WORKERS = 16  # each has its own copies of the network, and all share Python's lock
 _CUDA_WORKERS = 4  # the GPU computes for one while the others prepare their batches
 _WORKERS_PAY = 0.85
 _NEAR = 0.9
 _LOOKS, _LOOK_S = 5, 0.15
 _ACCELERATION_PAYS = 1.1  # times as fast as without; copies cost memory
 _BY_TORCH = How(0)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to be tried, and what is not to be measured since it is decided."""
+
+    accelerations: tuple[Acceleration, ...]
+    plain: bool = True  # whether the network as it is may be what is fastest
+    workers: int = 0  # 0: measured
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,32 +79,43 @@ class Tuning:
         return max(self.images_per_s.values())
 
 
-def measure(model: Model, work: Work, accelerations: Sequence[Acceleration]) -> Tuning:
+def measure(model: Model, work: Work, wishes: Wishes) -> Tuning:
     """Time every arrangement of the work that the model's batches are; some seconds for a small network."""
     sizes = sizes_for(model.device)
     if model.device.type == "cuda":
-        return chosen(_rates_on_gpu(model, work, accelerations, sizes))
-    cores = available_cores()
-    ways = [Way(workers, cores // workers) for workers in (2**power for power in range(cores.bit_length()))]
-    rates = measure_rates(model, work, ways, sizes[::2])
-    workers = most_workers({way.workers: max(rates[way].values()) for way in ways})
-    ways = ways_of(Way(workers, cores // workers), accelerations)
-    found = chosen(measure_rates(model, work, ways, sizes))
-    return _with_lone_forward(model, work, with_portion(found, _forwards(model, found), sizes))
+        plain = Way(wishes.workers or _CUDA_WORKERS, wishes.threads)
+        return chosen(_rates(model, work, plain, replace(wishes, plain=False), sizes))  # kernels one by one are slower
+    plain = _side_by_side(model, work, ways_for(wishes, available_cores()), sizes[::2])
+    found = chosen(_rates(model, work, plain, wishes, sizes))
+    found = with_portion(found, _forwards(model, found), sizes)
+    return found if wishes.threads else _with_lone_forward(model, work, found, wishes)
 
 
-def _rates_on_gpu(
-    model: Model, work: Work, accelerations: Sequence[Acceleration], sizes: Sequence[int]
-) -> dict[Way, dict[int, float]]:
-    """Those of a faster way, if there is one: what takes work off the host is not slower."""
-    plain = Way(_CUDA_WORKERS, 0)
-    faster = [way for way in ways_of(plain, accelerations) if way.how.accelerated]
-    return measure_rates(model, work, faster, sizes) or measure_rates(model, work, [plain], sizes)
+def ways_for(wishes: Wishes, cores: int) -> list[Way]:
+    """Forwards side by side that are to be compared, the network as it is, on no more than the cores if that can be."""
+    counts = [wishes.workers] if wishes.workers else worker_counts(cores)
+    ways = [Way(count, wishes.threads or max(1, cores // count)) for count in counts]
+    return [way for way in ways if way.workers * way.threads <= cores] or ways[:1]
 
 
-def ways_of(plain: Way, accelerations: Sequence[Acceleration]) -> list[Way]:
-    """A way, and the same with everything that may be faster."""
-    return [plain, *(plain._replace(acceleration=acceleration) for acceleration in accelerations)]
+def worker_counts(cores: int) -> list[int]:
+    """Numbers of forwards side by side, from one on all cores to one on each."""
+    most = min(cores, _MOST_WORKERS)
+    return sorted({*(2**power for power in range(most.bit_length())), most})
+
+
+def _side_by_side(model: Model, work: Work, ways: Sequence[Way], sizes: Sequence[int]) -> Way:
+    if len(ways) == 1:
+        return ways[0]
+    rates = measure_rates(model, work, ways, sizes)
+    return {way.workers: way for way in ways}[most_workers({way.workers: max(rates[way].values()) for way in ways})]
+
+
+def _rates(model: Model, work: Work, plain: Way, wishes: Wishes, sizes: Sequence[int]) -> dict[Way, dict[int, float]]:
+    ways = [plain._replace(acceleration=acceleration) for acceleration in wishes.accelerations]
+    return measure_rates(model, work, [*([plain] if wishes.plain else []), *ways], sizes) or measure_rates(
+        model, work, [plain], sizes
+    )
 
 
 def sizes_for(device: torch.device) -> tuple[int, ...]:
@@ -148,10 +170,13 @@ def preferred(first: Way, rates: dict[Way, float]) -> Way:
     return best if rates[best] > _ACCELERATION_PAYS * rates[first] else first
 
 
-def _with_lone_forward(model: Model, work: Work, tuning: Tuning) -> Tuning:
+def _with_lone_forward(model: Model, work: Work, tuning: Tuning, wishes: Wishes) -> Tuning:
     """How one image runs fastest while nothing else does."""
-    ways = [Way(1, *tuning.few), Way(1, 1), Way(1, available_cores())]
+    acceleration = "none" if wishes.plain else tuning.few.acceleration
+    ways = [Way(1, *tuning.few), *(Way(1, threads, acceleration) for threads in (1, available_cores()))]
     rates = measure_rates(model, work, list(dict.fromkeys(ways)), [1])
+    if ways[0] not in rates:  # there is no memory for another copy
+        return tuning
     return replace(tuning, lone=preferred(ways[0], {way: found[1] for way, found in rates.items()}).how)
 
 
@@ -164,8 +189,3 @@ def smallest_good(rates: dict[int, float], workers: int) -> int:
 def most_workers(rates: dict[int, float]) -> int:
     """The largest number of workers with a rate close to the highest: each opens pictures and scores them as well."""
     return max(count for count, rate in rates.items() if rate >= _WORKERS_PAY * max(rates.values()))
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,34 +2,28 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import structlog
 import torch
 
 from oodgate.acceleration import How
+from oodgate.cores import available_cores, processor
 from oodgate.model import Model
 from oodgate.rates import Work
-from oodgate.settings import Acceleration
-from oodgate.tuning import BATCH_COST_S, GOOD_ENOUGH, Tuning, available_cores, measure
+from oodgate.tuning import BATCH_COST_S, GOOD_ENOUGH, Tuning, Wishes, measure
 
 log = structlog.stdlib.get_logger("oodgate")
 
 
-def tuned(
-    model: Model,
-    work: Work,
-    network_hash: str,
-    folder: Path | None,
-    accelerations: Sequence[Acceleration],
-) -> Tuning:
-    """The fastest way; measured once and remembered in a folder, if there is one, by network, device and threads."""
-    path = None if folder is None else folder / f"tuning-{_identity(model, network_hash, accelerations)}.json"
+def tuned(model: Model, work: Work, network_hash: str, folder: Path | None, wishes: Wishes) -> Tuning:
+    """The fastest way; measured once and remembered in a folder, if there is one, by network, device and wishes."""
+    path = None if folder is None else folder / f"tuning-{_identity(model, network_hash, wishes)}.json"
     if path and (known := _read(path)):
         return known
-    found = measure(model, work, accelerations)
+    found = measure(model, work, wishes)
     if path:
         _remember(path, found)
     return found
@@ -45,11 +39,19 @@ def _remember(path: Path, found: Tuning) -> None:
         log.warning("what was measured cannot be kept", path=str(path), reason=str(error))
 
 
-def _identity(model: Model, network_hash: str, accelerations: Sequence[Acceleration]) -> str:
-    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{available_cores()} cores"
+def _identity(model: Model, network_hash: str, wishes: Wishes) -> str:
+    on_gpu = model.device.type == "cuda"
+    device = torch.cuda.get_device_name(model.device) if on_gpu else (processor(), available_cores())
     rule = (GOOD_ENOUGH, BATCH_COST_S, *(one.name for one in fields(Tuning)))  # another may choose otherwise
-    facts = (network_hash, device, model.precision, str(torch.__version__), tuple(accelerations), rule)
+    facts = (network_hash, device, model.precision, *map(_version, ("torch", "openvino")), wishes, rule)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _read(path: Path) -> Tuning | None:

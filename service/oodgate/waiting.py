@@ -62,6 +62,11 @@ class WaitingRoom(Generic[Item, Result]):
         self._entries.push(entry.lane, entry)
         return displaced
 
+    def patience_s(self, most_s: float) -> float:
+        """Seconds until one of the entries has waited so long, or for half of the time that it has."""
+        ends = (one.arrival + min(most_s, (one.deadline - one.arrival) / 2) for one in self._entries)
+        return min(ends) - monotonic()
+
     def pop(self) -> Entry[Item, Result]:
         """The next entry; raises StopIteration where none waits."""
         return self._entries.pop()

@@ -100,6 +100,14 @@ def test_bench_grows_by_clients_sizes_batches_and_fronts(
     assert (tmp_path / "out" / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_growth_leaves_fronts_out_where_there_can_be_none(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.memfd_create")
+    for name, values in {"CLIENTS": (), "SIZES": (), "BATCHES": (), "FRONTS": (0, 1)}.items():
+        monkeypatch.setattr(growth, name, values)
+    found = growth.measure_growth(Settings(bundle=bundle_folder), None, 0.1, lambda count: None)
+    assert [point.value for point in found.fronts] == [0]
+
+
 def test_the_gate_alone_is_compared_with_the_bare_forward(bundle_folder: Path) -> None:
     record = json.loads(bench(bundle_folder, "--gate", "--duration", "0.1", "--rounds", "2", "--json"))
     assert (record["device"], record["precision"]) == ("cpu", "float32")
@@ -130,6 +138,31 @@ def test_scoring_is_compared_with_a_service_that_only_classifies(
     assert [len(found) for found in rates] == [2, 2]
     assert record["ratio"] == pytest.approx(sum(one / other for one, other in zip(*rates, strict=True)) / 2)
     assert not any(row["errors"] for name in ("scoring", "classifying") for row in record[name])
+
+
+@pytest.mark.parametrize("kind", ["--scoring", "--overhead"])
+def test_a_service_that_answers_nothing_is_compared_with_nothing(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("OODGATE_DEADLINE_MS", "0.001")
+    with pytest.raises(SetupError, match=r"gave no good answer \(by status: .+\); change the settings"):
+        bench(bundle_folder, kind, "--duration", "0.2")
+
+
+def test_a_server_that_takes_another_format_has_its_overhead_measured(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OODGATE_IMAGE_FORMATS", "webp")
+    for row in json.loads(bench(bundle_folder, "--overhead", "--duration", "0.3", "--json"))["rows"]:
+        assert row["errors"] == {}
+
+
+def test_generated_images_that_the_service_does_not_take_are_refused_before_they_are_sent(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OODGATE_IMAGE_FORMATS", "jpeg")
+    with pytest.raises(SetupError, match="takes no generated images, image/png; name some with --files"):
+        bench(bundle_folder)
 
 
 def test_a_gate_that_only_classifies_finds_the_same_classes(

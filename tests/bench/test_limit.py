@@ -61,7 +61,7 @@ def test_an_error_of_the_work_is_not_lost(bundle_folder: Path) -> None:
 def test_cores_are_shared_out_from_one_forward_on_all_to_one_on_each(
     cores: int, expected: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limit, "cores", lambda: cores)
+    monkeypatch.setattr(limit, "available_cores", lambda: cores)
     ways = ways_of(torch.device("cpu"), ("none", *ON_CPU))
     assert [way[:2] for way in ways if not way.how.accelerated] == expected
     assert {way.acceleration for way in ways} == {"none", "winograd", "onednn", "openvino"}

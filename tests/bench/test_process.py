@@ -50,6 +50,17 @@ def test_a_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path) 
         wait_until_ready(process, port, "/readyz", log)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_whose_name_ends_within_a_letter_is_counted_as_any_other(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    rename = "import ctypes, time; ctypes.CDLL(None).prctl(15, 'bilderprüfungä'.encode()[:15]); print(1, flush=True)"
+    with running([sys.executable, "-c", f"{rename}; time.sleep(600)"], os.environ, log) as process:
+        eventually(lambda: log.read_text() == "1\n")
+        found = usage(process.pid)
+        assert found
+        assert found.rss_bytes > 0
+
+
 def test_of_a_long_log_the_last_error_is_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("Traceback\n  line 1\nValueError: first\nTraceback\nfoo.BarError: last\nat: somewhere\n;\n")

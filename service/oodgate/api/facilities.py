@@ -4,9 +4,9 @@ import asyncio
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from oodgate.api.keeping import Keeping
+from oodgate.cores import available_cores
 from oodgate.observability.metrics import Metrics
 from oodgate.settings import Settings
-from oodgate.tuning import available_cores
 
 
 class Facilities:

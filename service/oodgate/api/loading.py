@@ -2,7 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -11,9 +11,10 @@ from oodgate.acceleration import How
 from oodgate.bundle import MANIFEST, Bundle, load_bundle
 from oodgate.errors import SetupError
 from oodgate.gate import Gate, check_decoding
+from oodgate.model import Model
 from oodgate.pixels import opener_of
 from oodgate.settings import Settings
-from oodgate.tuning import Tuning
+from oodgate.tuning import Tuning, Wishes
 from oodgate.tuning_memory import tuned
 
 log = structlog.stdlib.get_logger("oodgate")
@@ -98,8 +99,7 @@ def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
     """How the gate's network is run: as the settings say, and measured where they leave it open."""
     if settings.max_batch:
         return _as_told(gate, settings)
-    wanted = tuple(gate.model.accelerations) if settings.acceleration == "auto" else (settings.acceleration,)
-    found = tuned(gate.model, gate.score, bundle.network_hash, settings.state_dir, wanted)
+    found = tuned(gate.model, gate.score, bundle.network_hash, settings.state_dir, wishes_of(settings, gate.model))
     log.info(
         "measured",
         model=bundle.manifest.name,
@@ -108,8 +108,15 @@ def arrange(bundle: Bundle, gate: Gate, settings: Settings) -> Tuning:
         portion=found.portion,
         **{name: " ".join(map(str, how)) for name, how in (("many", found.many), ("one", found.lone))},
     )
-    told = replace(found, workers=settings.workers or found.workers)
-    return _accelerated(gate, told.change(lambda how: how._replace(threads=settings.threads or how.threads)))
+    return _accelerated(gate, found)
+
+
+def wishes_of(settings: Settings, model: Model) -> Wishes:
+    """What the settings decide, and what they leave to be tried on a model."""
+    if settings.acceleration == "auto":
+        return Wishes(tuple(model.accelerations), workers=settings.workers, threads=settings.threads)
+    plain = settings.acceleration == "none"
+    return Wishes(() if plain else (settings.acceleration,), plain, settings.workers, settings.threads)
 
 
 def _as_told(gate: Gate, settings: Settings) -> Tuning:

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from oodgate.bench.limit import Progress
 from oodgate.bench.pictures import THUMBNAIL, ImageFile, files_for, photographs, thumbnails
 from oodgate.bench.served import Row, Service, serving
 from oodgate.bundle import load_bundle
+from oodgate.fronts.device import obstacle_to_fronts
 from oodgate.settings import Settings
 
 CLIENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -49,14 +51,16 @@ class Growth:
 def measure_growth(settings: Settings, where: str | None, duration_s: float, progress: Progress) -> Growth:
     """Measure all curves one after the other, each value with a load of its own."""
     files = files_for(load_bundle(settings.bundle, settings.trusted_keys).manifest, where, settings)
-    with serving(settings, files) as service:
-        clients = tuple(_by_clients(service, duration_s, progress))
-    return Growth(
-        clients,
-        tuple(_by_size(settings, duration_s, progress)),
-        tuple(_by_batch(settings, files, duration_s, progress)),
-        tuple(_by_fronts(settings, files, duration_s, progress)),
-    )
+    with TemporaryDirectory() as folder:
+        state = Path(folder)  # the first service measures how the network is run, and the others are to run it so too
+        with serving(settings, files, state=state) as service:
+            clients = tuple(_by_clients(service, duration_s, progress))
+        return Growth(
+            clients,
+            tuple(_by_size(settings, state, duration_s, progress)),
+            tuple(_by_batch(settings, files, duration_s, progress)),
+            tuple(_by_fronts(settings, files, state, duration_s, progress)),
+        )
 
 
 def save_growth(growth: Growth, folder: Path) -> None:
@@ -74,9 +78,9 @@ def _by_clients(service: Service, duration_s: float, progress: Progress) -> Iter
         progress(1)
 
 
-def _by_size(settings: Settings, duration_s: float, progress: Progress) -> Iterator[Point]:
+def _by_size(settings: Settings, state: Path, duration_s: float, progress: Progress) -> Iterator[Point]:
     for width, height in SIZES:
-        with serving(settings, _files_of(width, height)) as service:
+        with serving(settings, _files_of(width, height), state=state) as service:
             yield Point(width * height / 1e6, service.closed(_CLIENTS_BY_SIZE, duration_s))
         progress(1)
 
@@ -89,10 +93,10 @@ def _by_batch(settings: Settings, files: Sequence[ImageFile], duration_s: float,
 
 
 def _by_fronts(
-    settings: Settings, files: Sequence[ImageFile], duration_s: float, progress: Progress
+    settings: Settings, files: Sequence[ImageFile], state: Path, duration_s: float, progress: Progress
 ) -> Iterator[Point]:
-    for fronts in FRONTS:
-        with serving(settings.model_copy(update={"fronts": fronts}), files) as service:
+    for fronts in FRONTS if obstacle_to_fronts(settings) is None else (0,):
+        with serving(settings.model_copy(update={"fronts": fronts}), files, state=state) as service:
             yield Point(fronts, service.closed(_CLIENTS_BY_FRONTS, duration_s))
         progress(1)
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from oodgate.api.predict import file_picture
 from oodgate.bench.pictures import ImageFile
-from oodgate.bench.process import cores
 from oodgate.bundle import Bundle
+from oodgate.cores import available_cores
 from oodgate.errors import RequestError
 from oodgate.model import Model, device_for
 from oodgate.pixels import opener_of
 from oodgate.rates import Team, Way, measure_rates, team_for
 from oodgate.settings import Acceleration, Settings
-from oodgate.tuning import sizes_for
+from oodgate.tuning import sizes_for, worker_counts
 
 Progress = Callable[[int], None]
 Work = Callable[[], int]
@@ -65,9 +65,10 @@ class Parts:
 
     def measure(self, duration_s: float) -> Limit:
         """Each part for so long, or once."""
-        decode_per_s = images_per_s(self._decode, cores(), duration_s)
+        threads = available_cores()
+        decode_per_s = images_per_s(self._decode, threads, duration_s)
         forward_per_s = self._team.images_per_s(self._pixels, duration_s)
-        return Limit(self._device, cores(), decode_per_s, self._team.way, len(self._pixels), forward_per_s)
+        return Limit(self._device, threads, decode_per_s, self._team.way, len(self._pixels), forward_per_s)
 
 
 @contextmanager
@@ -95,9 +96,8 @@ def ways_of(device: torch.device, hows: Sequence[Acceleration]) -> list[Way]:
     if device.type == "cuda":
         faster = [how for how in hows if how != "none"]
         return [Way(1, 0), *(Way(workers, 0, how) for workers, how in product(_CUDA_WORKERS, faster))]
-    powers = (2**power for power in range(cores().bit_length()))
-    workers = sorted({*powers, cores()})
-    return [Way(number, cores() // number, how) for number, how in product(workers, hows)]
+    cores = available_cores()
+    return [Way(number, cores // number, how) for number, how in product(worker_counts(cores), hows)]
 
 
 def fastest(rates: dict[Way, dict[int, float]]) -> tuple[Way, int]:

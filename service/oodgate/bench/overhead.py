@@ -16,7 +16,7 @@ from oodgate.api.judging import Picture
 from oodgate.api.predictor import Predictor
 from oodgate.bench.limit import Progress
 from oodgate.bench.pictures import ImageFile
-from oodgate.bench.served import Row, serving
+from oodgate.bench.served import Row, answered, serving
 from oodgate.bundle import Bundle
 from oodgate.errors import InferenceFailed
 from oodgate.gate import Gate, Verdict
@@ -47,8 +47,8 @@ class Overhead:
 def measure_overhead(settings: Settings, duration_s: float, progress: Progress) -> Overhead:
     """Load a service that does nothing with bodies of the size of photographs."""
     body = np.random.default_rng(0).bytes(BODY_BYTES)
-    with serving(settings, [ImageFile(body, "image/jpeg")], module=__name__) as service:
-        closed = service.closed(CLIENTS, duration_s)
+    with serving(settings, [ImageFile(body, settings.content_types[0])], module=__name__) as service:
+        closed = answered(service.closed(CLIENTS, duration_s))
         progress(1)
         opened = service.open(SHARE * closed.requests_per_s, duration_s)
         progress(1)

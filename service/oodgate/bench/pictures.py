@@ -68,9 +68,10 @@ def files_for(manifest: Manifest, where: str | None, settings: Settings) -> list
     """The operator's files, or generated ones of a size that such a network is given."""
     if where:
         return read_files(where, settings)
-    if min(manifest.preprocessing.crop) >= _LARGE_INPUT:
-        return photographs(*PHOTOGRAPH, FILES)
-    return thumbnails(FILES)
+    files = photographs(*PHOTOGRAPH, FILES) if min(manifest.preprocessing.crop) >= _LARGE_INPUT else thumbnails(FILES)
+    if files[0].content_type not in settings.content_types:
+        raise SetupError(f"the service takes no generated images, {files[0].content_type}; name some with --files")
+    return files
 
 
 def photographs(width: int, height: int, number: int) -> list[ImageFile]:

@@ -80,7 +80,7 @@ def get(port: int, path: str, timeout_s: float = 10.0) -> tuple[int, str]:
         connection.close()
 
 
-def wait_until_ready(process: Child, port: int, path: str, log: Path, timeout_s: float = 120.0) -> None:
+def wait_until_ready(process: Child, port: int, path: str, log: Path, timeout_s: float = 600.0) -> None:
     """Wait for a 200; raises SetupError with the end of the log where the process ends or takes too long."""
     deadline = monotonic() + timeout_s
     while get(port, path)[0] != 200:
@@ -108,15 +108,11 @@ def usage(pid: int) -> Usage | None:
     return Usage(cpu / ticks, page * sum(int(row[21]) for row in tree))
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _stat(path: Path) -> list[str] | None:
     """The fields of /proc/PID/stat after the name, which may hold blanks; None where the process has ended."""
     with suppress(OSError):
-        return (path / "stat").read_text().rpartition(")")[2].split()
+        # The kernel cuts names to 15 bytes, some of them within a letter.
+        return (path / "stat").read_text(errors="replace").rpartition(")")[2].split()
     return None
 
 

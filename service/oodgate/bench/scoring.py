@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from oodgate import gate
-from oodgate.api import server
 from oodgate.bench.limit import Progress
 from oodgate.bench.overhead import put
 from oodgate.bench.pictures import ImageFile, files_for
-from oodgate.bench.served import Row, Service, serving
+from oodgate.bench.served import Row, Service, answered, serving
 from oodgate.bundle import load_bundle
+from oodgate.fronts import device
 from oodgate.score_table import ScoreTable, ranked
 from oodgate.settings import Settings
 
@@ -56,7 +56,7 @@ def measure_scoring(settings: Settings, where: str | None, duration_s: float, pr
         for turn in range(ROUNDS):
             both = list(zip(services, rows, strict=True))
             for service, found in both if turn % 2 == 0 else reversed(both):
-                found.append(service.closed(CLIENTS, duration_s))
+                found.append(answered(service.closed(CLIENTS, duration_s)))
                 progress(1)
     return Scoring(tuple(rows[0]), tuple(rows[1]))
 
@@ -89,4 +89,4 @@ class ClassTable(ScoreTable):
 
 if __name__ == "__main__":
     put(gate, "ScoreTable", ClassTable)
-    server.serve(Settings())
+    device.serve(Settings())

@@ -15,6 +15,7 @@ from oodgate.bench.pictures import ImageFile
 from oodgate.bench.process import Usage, free_port, get, running, usage, wait_until_ready
 from oodgate.bench.stages import Inside, Totals, between, read_totals
 from oodgate.bench.users import Load, Target, percentile_ms
+from oodgate.errors import SetupError
 from oodgate.settings import Settings
 
 SERVE = "oodgate.cli"
@@ -89,6 +90,16 @@ class Service:
 
     def _totals(self) -> Totals:
         return read_totals(get(self.target.port, "/metrics")[1])
+
+
+def answered(row: Row) -> Row:
+    """The load; raises SetupError where none of its answers was good, as nothing can be compared with that."""
+    if not row.requests_per_s:
+        told = ", ".join(f"{status}: {number}" for status, number in row.errors.items()) or "none in time"
+        raise SetupError(
+            f"the service gave no good answer (by status: {told}); change the settings, or --duration where it is short"
+        )
+    return row
 
 
 @contextmanager

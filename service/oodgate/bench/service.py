@@ -8,9 +8,9 @@ from typing import Any
 
 from oodgate.bench.limit import Limit, Parts, Progress, parts_of
 from oodgate.bench.pictures import files_for, mean_bytes
-from oodgate.bench.process import cores
 from oodgate.bench.served import Row, Service, serving
 from oodgate.bundle import load_bundle
+from oodgate.cores import available_cores
 from oodgate.settings import Settings
 
 
@@ -79,7 +79,7 @@ def measure_service(plan: Plan, progress: Progress) -> Report:
     files = files_for(bundle.manifest, plan.files, plan.settings)
     with parts_of(bundle, plan.settings, files) as parts, serving(plan.settings, files) as service:
         rounds = tuple(_round(parts, service, plan, progress) for _ in range(plan.rounds))
-    return Report(bundle.manifest.name, cores(), len(files), mean_bytes(files), rounds)
+    return Report(bundle.manifest.name, available_cores(), len(files), mean_bytes(files), rounds)
 
 
 def _round(parts: Parts, service: Service, plan: Plan, progress: Progress) -> Round:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from oodgate.api import server
 from oodgate.api.server import DrainingServer
+from oodgate.cores import available_cores
 from oodgate.errors import SetupError
 from oodgate.fronts.crew import Crew
 from oodgate.fronts.desk import Office
@@ -26,18 +27,24 @@ from oodgate.fronts.slots import Slots
 from oodgate.fronts.transforms import Transforms
 from oodgate.fronts.wire import Kind
 from oodgate.settings import Settings
-from oodgate.tuning import available_cores
 
 log = structlog.stdlib.get_logger("oodgate")
 
 
 def serve(settings: Settings) -> None:
     """Serve until a signal comes, with fronts where there are some to be; raises SetupError as `api.server`'s."""
-    if settings.fronts and not hasattr(os, "memfd_create"):
-        raise SetupError("fronts need Linux; serve without them")
-    if settings.fronts and settings.decoding == "device":
-        raise SetupError("fronts decode images themselves; serve without them, or decode on the host")
+    if settings.fronts and (obstacle := obstacle_to_fronts(settings)):
+        raise SetupError(obstacle)
     server.serve(settings, DeviceServer if settings.fronts else DrainingServer)
+
+
+def obstacle_to_fronts(settings: Settings) -> str | None:
+    """Why there can be no fronts here with these settings, and what to do; None where there can."""
+    if not hasattr(os, "memfd_create"):
+        return "fronts need Linux; serve without them"
+    if settings.decoding == "device":
+        return "fronts decode images themselves; serve without them, or decode on the host"
+    return None
 
 
 class DeviceServer(DrainingServer):
