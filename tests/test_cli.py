@@ -125,7 +125,7 @@ def test_a_taken_port_is_told_in_one_sentence_at_the_end(bundle_folder: Path) ->
     assert ended.returncode == 2
     *log, last = ended.stderr.splitlines()
     assert_one_sentence(last, f"cannot listen on 127.0.0.1:{port}")
-    assert all(json.loads(line)["event"] for line in log)
+    assert not any(json.loads(line)["event"] in ("measured", "loaded", "ready") for line in log)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_the_offline_commands_of_the_readme_run(tmp_path: Path, image_folder: Pa
     commands = re.findall(r"^\$ oodgate (.+)$", README, re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["export", "calibrate", "evaluate", "serve"]
     for command in commands[:-1]:
-        words = command.replace("FOLDER", str(image_folder)).split()
+        words = re.sub(r"\b(CALIBRATION|TEST|STRANGE)\b", str(image_folder), command).split()
         subprocess.run([sys.executable, "-m", "oodgate.cli", *words], check=True, cwd=tmp_path, capture_output=True)
     assert (tmp_path / "report" / "report.html").exists()
     with running_server(tmp_path / "models" / "mine", tmp_path / "log") as server:

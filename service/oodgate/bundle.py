@@ -204,6 +204,7 @@ def write_bundle(folder: Path, bundle: Bundle, report: Mapping[str, bytes] | Non
     one of the old manifest. Returns the bundle with its hashes.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    before = _listed_report(folder)
     model = MODEL_FILES[bundle.manifest.engine]
     contents = {model: bundle.model, STATE: save_tensors({k: v.contiguous() for k, v in bundle.state.items()})}
     contents |= (
@@ -216,6 +217,8 @@ def write_bundle(folder: Path, bundle: Bundle, report: Mapping[str, bytes] | Non
     manifest = bundle.manifest.model_copy(update={"files": hashes})
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
     _replace(folder / MANIFEST, text.encode() + b"\n")
+    for path in before - {folder / name for name in contents}:
+        path.unlink(missing_ok=True)  # it told of the bundle that was here
     return Bundle(manifest, bundle.model, bundle.state)
 
 
@@ -282,6 +285,16 @@ def _read_verified(folder: Path, name: str, digest: str) -> bytes:
             "the whole bundle again"
         )
     return content
+
+
+def _listed_report(folder: Path) -> set[Path]:
+    """The files of the report that the manifest in a folder lists, if there is one."""
+    try:
+        names = _parse_manifest(folder / MANIFEST, _read_manifest(folder)).files
+    except BundleError:
+        return set()
+    own = (folder / REPORT).resolve()
+    return {folder / name for name in names if (folder / name).resolve().parent == own}
 
 
 def _kept_report(folder: Path, manifest: Manifest) -> dict[str, bytes]:

@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Column, Table
 
-from oodgate.console import err, out, print_calibration, print_evaluation, print_export, print_json, progress_bar
+from oodgate.console import (
+    err,
+    out,
+    print_calibration,
+    print_evaluation,
+    print_export,
+    print_json,
+    print_predictions,
+    progress_bar,
+)
+from oodgate.errors import SetupError
 from oodgate.options import (
     BundleArgument,
     CacheOption,
@@ -51,6 +60,7 @@ def export(
     compare_engines: Annotated[bool, typer.Option("--compare-engines", help="Time every engine.")] = False,
     name: Annotated[str, typer.Option(help="Name of the bundle; its folder's name if not given.")] = "",
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
+    replaces: Annotated[bool, typer.Option("--replace", help="Write over a calibrated bundle.")] = False,
     provenance: Annotated[
         Path | None, typer.Option(help="JSON file on where the network came from, kept in the bundle.")
     ] = None,
@@ -59,7 +69,7 @@ def export(
     from oodgate.offline.export import BundleName, ExportPlan, export_bundle
 
     called = BundleName(name or out_folder.resolve().name, version, provenance)
-    plan = ExportPlan(input_size, activation, preprocess, engine, random_weights, compare_engines)
+    plan = ExportPlan(input_size, activation, preprocess, engine, random_weights, compare_engines, replaces)
     with removal_is_told(out_folder), err.status("export"):
         bundle = export_bundle(source, weights, classes, out_folder, called, plan)
     print_export(bundle.manifest)
@@ -228,12 +238,10 @@ def predict(
         records = predict_paths(gate, paths, advance)
     if as_json:
         print_json({"results": records})
-        return
-    table = Table(Column("file", overflow="fold"), "decision", "class", "probability", "score", "p-value")
-    for record in records:
-        numbers = (f"{record[key]:.4g}" for key in ("probability", "score", "p_value"))
-        table.add_row(record["path"], record["decision"], record["class"], *numbers)
-    out.print(table)
+    else:
+        print_predictions(records)
+    if failed := sum("problem" in record for record in records):
+        raise SetupError(f"{failed} of {len(records)} files have no verdict; remove or replace them")
 
 
 @app.command("inspect")

@@ -77,7 +77,11 @@ def bench(
     images: Annotated[int, typer.Option(min=1, help="Images in a batch of --scores.")] = 16,
     rounds: Annotated[
         int | None,
-        typer.Option(min=1, help="Turns of service and limit, of --gate or of --scores.", show_default="3, 30"),
+        typer.Option(
+            min=1,
+            help="Turns of service and limit, or of --gate or --scores.",
+            show_default="3; of --gate and --scores 30",
+        ),
     ] = None,
     device: Annotated[Device | None, typer.Option(help="Where the network runs. [env: OODGATE_DEVICE]")] = None,
     precision: Annotated[
@@ -93,6 +97,8 @@ def bench(
     kinds = [kind for kind, wanted in asked.items() if wanted] or ["service"]
     if len(kinds) > 1:
         raise typer.BadParameter("measure one thing at a time", param_hint=" / ".join(f"--{kind}" for kind in kinds))
+    if out_folder and not growth:
+        raise typer.BadParameter("only --growth writes files", param_hint="--out")
     settings = read_settings({"bundle": bundle_folder, "device": device, "precision": precision})
     plan = Plan(settings, files, parse_clients(clients), duration, rate, rounds or 3)
     chosen = measurement(kinds[0], plan, images, rounds or 30, out_folder)

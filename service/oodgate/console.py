@@ -1,16 +1,19 @@
 """What the commands show on a terminal: bars, tables, one JSON object."""
 
 import json
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
-out = Console()
+_WIDE = 1000  # letters: what reads a pipe is not helped by cut columns
+
+out = Console() if sys.stdout.isatty() else Console(width=_WIDE)
 err = Console(stderr=True)
 
 
@@ -45,7 +48,8 @@ def print_export(manifest: Any) -> None:
 def print_calibration(record: dict[str, Any]) -> None:
     """Threshold, guarantee and reasons, a line each."""
     scorer, guarantee = record["scorer"], record["guarantee"]
-    out.print(f"{scorer['name']}, w {scorer['w']}: threshold {record['threshold']:.6g} ({guarantee['kind']})")
+    weighted = "" if scorer["w"] is None else f", w {scorer['w']}"
+    out.print(f"{scorer['name']}{weighted}: threshold {record['threshold']:.6g} ({guarantee['kind']})")
     out.print(f"{guarantee['images']} images, {record['clamped_images']} with a clamped score")
     out.print(", ".join(f"{kind} {value:.6g}" for kind, value in record["thresholds"].items()))
     for name, check in record["precision_checks"].items():
@@ -63,6 +67,18 @@ def print_calibration(record: dict[str, Any]) -> None:
         out.print(f"{name}: {row['rejected']:.1f} % rejected; FPR95 {fpr95}")
     for reason in record.get("search", {}).get("reasons", ()):
         out.print(f"- {reason}")
+
+
+def print_predictions(records: Sequence[dict[str, Any]]) -> None:
+    """The verdicts as a table, and a line for each file without one."""
+    table = Table(Column("file", overflow="fold"), "decision", "class", "probability", "score", "p-value")
+    for record in records:
+        if "problem" in record:
+            out.print(f"{record['path']}: {record['problem']}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            numbers = (f"{record[key]:.4g}" for key in ("probability", "score", "p_value"))
+            table.add_row(record["path"], record["decision"], record["class"], *numbers)
+    out.print(table)
 
 
 def print_evaluation(result: Any) -> None:

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 from rich.table import Column, Table
@@ -50,14 +50,7 @@ def list_images(
     if as_json:
         print_json({"images": entries})
         return
-    whole = (Column(name, no_wrap=True) for name in ("id", "time"))  # the first two are what the other commands take
-    table = Table(*whole, "seen", "decision", "class", "probability", "p-value", "label")
-    for entry in entries:
-        numbers = (f"{entry[key]:.4g}" for key in ("probability", "p_value"))
-        said = " ".join(word for word in (entry["label"], entry["class"]) if word)
-        shown = (entry["id"][:_ID_LETTERS], entry["time"][:_TIME_LETTERS], str(entry["count"]))
-        table.add_row(*shown, entry["decision"], entry["predicted"], *numbers, said)
-    out.print(table)
+    out.print(_table(entries))
 
 
 @app.command()
@@ -139,6 +132,19 @@ def _opened(place: str, state: Path | None) -> Iterator["Archive"]:
         ) from error
     finally:
         archive.close()
+
+
+def _table(entries: list[dict[str, Any]]) -> Table:
+    # What the other commands take is shown whole, and so is what was decided.
+    whole = {name: Column(name, no_wrap=True) for name in ("id", "time", "decision", "p-value")}
+    columns = ("id", "time", "seen", "decision", "class", "probability", "p-value", "label")
+    table = Table(*(whole.get(name, Column(name, overflow="fold")) for name in columns))
+    for entry in entries:
+        numbers = (f"{entry['probability']:.3f}", f"{entry['p_value']:.4f}")
+        said = " ".join(word for word in (entry["label"], entry["class"]) if word)
+        shown = (entry["id"][:_ID_LETTERS], entry["time"][:_TIME_LETTERS], str(entry["count"]))
+        table.add_row(*shown, entry["decision"], entry["predicted"], *numbers, said)
+    return table
 
 
 def _parse_label(words: list[str]) -> tuple[list[str], LabelName, str | None]:

@@ -98,10 +98,15 @@ def test_a_given_bundle_has_to_be_fit(models: Path, tmp_path: Path) -> None:
             opened(folder, bundle=tmp_path / "nothing")
 
 
-def test_two_folders_of_one_name_are_refused(models: Path) -> None:
+def test_a_second_folder_of_one_name_keeps_the_first_from_nothing(models: Path) -> None:
     install(models / "tiny", models / "twin")
-    with pytest.raises(SetupError, match=r"tiny and .*twin both hold a model named 'tiny'"):
-        opened(models)
+    repository = opened(models, default_model="tiny")
+    states = {entry.name: (entry.state, entry.folder.name) for entry in repository.entries}
+    assert states == {"tiny": ("ready", "tiny"), "twin": ("unavailable", "twin")}
+    assert repository.default == "tiny"
+    reason = str(repository.entries[1].reason)
+    assert "twin holds model 'tiny' as" in reason
+    assert "oodgate export --name" in reason
 
 
 def test_a_network_that_fails_in_its_own_way_is_its_own_trouble(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

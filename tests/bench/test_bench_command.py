@@ -124,6 +124,21 @@ def test_a_bundle_that_cannot_be_served_says_why_where_its_gate_is_measured(tmp_
         bench(tmp_path, "--gate")
 
 
+def test_a_bundle_that_cannot_be_served_says_why_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_bundle(tmp_path)
+    monkeypatch.setattr("oodgate.bench.service.parts_of", None)
+    with pytest.raises(SetupError, match="'tiny' has no threshold yet; run `oodgate calibrate`"):
+        bench(tmp_path)
+
+
+def test_files_are_written_by_growth_alone(bundle_folder: Path, tmp_path: Path) -> None:
+    result = RUNNER.invoke(app, ["bench", str(bundle_folder), "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "only --growth writes files" in result.stderr
+
+
 def test_bench_costs_every_score(bundle_folder: Path) -> None:
     record = json.loads(bench(bundle_folder, "--scores", "--rounds", "1", "--images", "2", "--json"))
     assert [row["scorer"] for row in record["scores"]] == list(SCORERS)

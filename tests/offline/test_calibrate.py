@@ -102,6 +102,14 @@ def test_images_are_decoded_on_the_device_only_after_its_check(tmp_path: Path, i
     assert open_model(told.bundle, told).gate
 
 
+def test_decoding_is_not_called_alike_where_the_device_decodes_next_to_nothing(
+    tmp_path: Path, image_folder: Path
+) -> None:
+    tiny_bundle(tmp_path / "tiny")
+    with pytest.raises(CalibrationError, match=r"0 of the 200 images are plain JPEG files, .* needs at least 100"):
+        calibrated(tmp_path / "tiny", image_folder, check_decoding=True)
+
+
 def test_a_bundle_can_be_calibrated_in_half_precision(tmp_path: Path, image_folder: Path) -> None:
     tiny_bundle(tmp_path)
     assert calibrated(tmp_path, image_folder, precision="bfloat16").calibration.precision == "bfloat16"

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from conftest import TinyNetwork, tiny_bundle
-from oodgate.bundle import Bundle, load_bundle
+from oodgate.bundle import Bundle, load_bundle, write_bundle
 from oodgate.engines import ENGINES, save_network
 from oodgate.errors import ExportError
 from oodgate.images.preprocess import Preprocessing
@@ -40,6 +40,10 @@ class Net(nn.Module):
         return self.fc(torch.relu(self.conv(x)).mean((2, 3)))
 
 def build(num_classes):
+    torch.manual_seed(5)
+    return Net(num_classes)
+
+def build_untrained(num_classes):
     return Net(num_classes)
 
 def build_four():
@@ -311,7 +315,9 @@ def test_the_bundle_of_the_tests_can_be_exported_again_from_its_file(folder: Pat
 
 def test_a_builder_imports_what_lies_beside_it_when_it_is_called(folder: Path) -> None:
     write_module(folder, "beside_it")
-    (folder / "lazy_builder.py").write_text("def build():\n    from beside_it import Net\n    return Net(4)\n")
+    (folder / "lazy_builder.py").write_text(
+        "def build():\n    from beside_it import build_four\n    return build_four()\n"
+    )
     assert export("lazy_builder:build").manifest.outputs.logits == (4,)
 
 
@@ -330,6 +336,36 @@ def test_a_builder_that_fails_says_why(folder: Path, function: str, words: str) 
     (folder / f"{name}.py").write_text(function)
     with pytest.raises(ExportError, match=words):
         export(f"{name}:build")
+
+
+def test_a_builder_that_gives_random_weights_is_refused_without_others(folder: Path) -> None:
+    source = f"{write_module(folder, 'untrained_module')}:build_untrained"
+    with pytest.raises(ExportError, match=r"weights would be random; .*--weights, or load them in the function"):
+        export(source)
+    assert "random" in " ".join(export(source, random_weights=True).manifest.notices)
+
+
+def test_a_network_that_decides_about_the_picture_in_python_is_refused(folder: Path) -> None:
+    name = "deciding_module"
+    decision = "if x.mean() > 1:\n            x = -x\n        return self.fc("
+    (folder / f"{name}.py").write_text(MODULE.replace("return self.fc(", decision))
+    with pytest.raises(ExportError, match=r"differ by .* from the original's, .* on an `if` about the picture"):
+        export(f"{name}:build")
+
+
+def test_a_calibrated_bundle_is_not_written_over_unasked(folder: Path, bundle_folder: Path) -> None:
+    write_bundle(folder / "precious", load_bundle(bundle_folder), {"calibration.md": b"threshold 1.5"})
+    source = f"{write_module(folder, 'replacing_module')}:build"
+    with pytest.raises(
+        ExportError, match=r"precious holds a calibrated bundle, .*; export into another folder, or add"
+    ):
+        export(source, out="precious")
+    assert load_bundle(folder / "precious").manifest.calibration
+    (folder / "precious" / "report" / "own.txt").write_text("the owner's")
+    export(source, out="precious", replaces=True)
+    assert load_bundle(folder / "precious").manifest.calibration is None
+    assert [path.name for path in (folder / "precious" / "report").iterdir()] == ["own.txt"]
+    export(source, out="precious")
 
 
 def test_a_network_of_grey_images_is_refused_in_a_sentence(folder: Path) -> None:

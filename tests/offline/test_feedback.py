@@ -45,6 +45,16 @@ def test_rejected_images_alone_are_refused(tmp_path: Path) -> None:
         added_images(folder, CLASSES, 0)
 
 
+def test_images_labelled_as_no_class_of_the_bundle_are_named(tmp_path: Path) -> None:
+    folder = quarantine(tmp_path / "q", rejected=20, accepted=20, share=0.9)
+    archive = open_archive(str(folder))
+    for entry in archive.index.entries()[:3]:
+        archive.label(entry, "in", "katze")
+    archive.close()
+    with pytest.raises(CalibrationError, match=r"3 images of the quarantine, such as \w+.png, are labelled 'katze'"):
+        added_images(folder, (*CLASSES, "katz"), 0)
+
+
 def test_class_bounds_come_with_the_calibration(tmp_path: Path, image_folder: Path) -> None:
     plan = CalibrationPlan(Scorer(name="nap-energy", w=0.4), device="cpu")
     calibrated = calibrate(tiny_bundle(tmp_path), list_images(image_folder), plan, lambda count: None)

@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from oodgate import quarantine_cli
 from oodgate.quarantine.archive import Archive, open_archive
 from quarantined import ROOMY, kept, png, record, seconds
 
@@ -56,11 +59,23 @@ def test_images_are_listed_for_people_and_for_machines(archive: Archive, place: 
     assert listed == {"images": [entries[1].as_dict()]}
 
 
-def test_a_narrow_terminal_shows_ids_and_times_whole(archive: Archive, place: Path) -> None:
-    table = answered(place, "ls", COLUMNS="80")
+def test_a_narrow_terminal_shows_ids_times_decisions_and_p_values_whole(
+    archive: Archive, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = StringIO()
+    monkeypatch.setattr(quarantine_cli, "out", Console(width=80, file=screen))
+    quarantine_cli.list_images(place=str(place))
+    table = screen.getvalue()
     for entry in archive.index.entries():
-        assert entry.id[:12] in table
-        assert entry.as_dict()["time"][:19] in table
+        record = entry.as_dict()
+        assert record["id"][:12] in table
+        assert record["time"][:19] in table
+        assert f"{record['p_value']:.4f}" in table
+    assert table.count(" reject ") == len(archive.index.entries())
+
+
+def test_what_reads_a_pipe_gets_every_word_whole(archive: Archive, place: Path) -> None:
+    assert answered(place, "ls", COLUMNS="40").count(" reject ") == len(archive.index.entries())
 
 
 def test_an_image_is_shown_with_its_file(archive: Archive, place: Path) -> None:

@@ -65,12 +65,19 @@ class Entries:
     def __iter__(self) -> Iterator[Entry]:
         return iter([self._by_name[name] for name in sorted(self._by_name)])
 
-    def add(self, entry: Entry) -> None:
-        """Take up a model; raises SetupError where another has its name."""
-        if entry.name in self._by_name:
-            other = self._by_name[entry.name].folder
-            raise SetupError(f"{other} and {entry.folder} both hold a model named '{entry.name}'; rename or remove one")
-        self._by_name[entry.name] = entry
+    def add(self, entry: Entry) -> Entry:
+        """Take up a model; one whose name another has is unavailable, by its folder's name if that is free."""
+        if other := self._by_name.get(entry.name):
+            trouble = (
+                f"{entry.folder} holds model '{entry.name}' as {other.folder} does; a bundle is served by the "
+                "name that it has from `oodgate export --name`; give it another, or remove one"
+            )
+            entry = Entry(entry.folder.resolve().name, entry.folder, entry.version, None, "unavailable", trouble)
+        return self._by_name.setdefault(entry.name, entry)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a model of this name."""
+        return name in self._by_name
 
     def find(self, name: str) -> Entry:
         """The model of this name; raises ModelNotFound."""

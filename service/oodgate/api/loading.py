@@ -45,7 +45,10 @@ class Loader:
         opened = await asyncio.get_running_loop().run_in_executor(self._thread, open_model, folder, self._settings)
         if opened.gate is None or opened.name == name:
             return opened
-        reason = f"{folder} holds model '{opened.name}' now, expected '{name}'; give it a folder of its own"
+        reason = (
+            f"{folder} holds model '{opened.name}' now, expected '{name}'; a bundle is served by the name that it has "
+            "from `oodgate export --name`"
+        )
         return Opened(opened.name, opened.version, None, reason)
 
     def close(self) -> None:

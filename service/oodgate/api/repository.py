@@ -140,9 +140,12 @@ class Repository:
 
     def _add(self, folder: Path) -> None:
         opened = open_model(folder, self.settings)
-        entry = Entry(opened.name, folder, opened.version, absence="unavailable", trouble=opened.reason)
-        self._entries.add(entry)
-        if opened.gate:
+        known = self._entries.knows(opened.name)
+        found = Entry(opened.name, folder, opened.version, absence="unavailable", trouble=opened.reason)
+        entry = self._entries.add(found)
+        if known and entry.folder != folder:
+            log.error("a bundle is not served, as its name and its folder's are taken", folder=str(folder))
+        if opened.gate and not known:
             entry.predictor = self._start(opened.gate, None)
             log.info("loaded", model=entry.name, version=entry.version, device=str(opened.gate.model.device))
 

@@ -72,6 +72,7 @@ def serve(settings: Settings, kind: type[DrainingServer] = DrainingServer) -> No
     share_interpreter()
     use_threads(settings.threads)
     check_certificate(settings)
+    listen(settings.host, settings.port).close()  # an address that is not free is told before models are measured
     keys = KeyRing(settings.api_keys) if settings.api_keys else None
     admin_socket = listen(settings.host, settings.admin_port) if settings.admin_port else None
     repository = Repository(settings, create_metrics())

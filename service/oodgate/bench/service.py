@@ -11,6 +11,7 @@ from oodgate.bench.pictures import files_for, mean_bytes
 from oodgate.bench.served import Row, Service, serving
 from oodgate.bundle import load_bundle
 from oodgate.cores import available_cores
+from oodgate.gate import check_precision
 from oodgate.settings import Settings
 
 
@@ -76,6 +77,7 @@ class Report:
 def measure_service(plan: Plan, progress: Progress) -> Report:
     """Load a service of its own and measure the limit with the same files and settings, round by round."""
     bundle = load_bundle(plan.settings.bundle, plan.settings.trusted_keys)
+    check_precision(bundle.manifest.name, bundle.calibration, plan.settings.precision)
     files = files_for(bundle.manifest, plan.files, plan.settings)
     with parts_of(bundle, plan.settings, files) as parts, serving(plan.settings, files) as service:
         rounds = tuple(_round(parts, service, plan, progress) for _ in range(plan.rounds))

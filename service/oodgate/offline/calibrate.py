@@ -14,11 +14,15 @@ from oodgate.bundle import Agreement, Bundle, Calibration, Guarantee, Scorer
 from oodgate.conformal import Threshold, class_alphas, marginal_threshold, pac_threshold
 from oodgate.errors import CalibrationError
 from oodgate.gate import CALIBRATION_SCORES
+from oodgate.images.plain import plain_file
+from oodgate.images.preprocess import Preprocessing
 from oodgate.model import device_for
-from oodgate.offline.dataset import ImageFolder
+from oodgate.offline.dataset import ImageFolder, file_picture
 from oodgate.offline.features import Extractor, ImageTerms, Progress
 from oodgate.offline.temperature import Temperature, fit_temperature
 from oodgate.settings import Decoding, Device, Precision
+
+_FEWEST_DECODED = 100  # one of them is the share of changed decisions that is allowed
 
 COMPARED = ("energy", "nap")
 """Scorers whose terms are kept beside the own one's, to be judged on real out-of-distribution images."""
@@ -60,10 +64,12 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
     thresholds = _thresholds(ordered, plan)
     threshold = thresholds[plan.kind]
 
-    def agreement(**change: Any) -> Agreement:
+    def agreement(images: NDArray[np.bool_], **change: Any) -> Agreement:
         others, _ = _score(bundle, folder, replace(plan, **change), progress)
-        return _compare(scores, others, threshold.value)
+        return _compare(scores[images], others[images], threshold.value)
 
+    all_images = np.ones(len(folder), dtype=bool)
+    decoded = _decoded_on_device(folder, bundle.manifest.preprocessing) if plan.check_decoding else all_images
     other, decoder = plan.check_precision, device_for(bundle, plan.device).type
     temperature = _temperature(folder, terms)
     calibration = Calibration(
@@ -81,8 +87,8 @@ def calibrate(bundle: Bundle, folder: ImageFolder, plan: CalibrationPlan, progre
             scores < threshold.value, terms.predicted.numpy(), len(bundle.manifest.classes), plan.delta
         ),
         precision=plan.precision,
-        precision_checks={other: agreement(precision=other)} if other else {},
-        decoding_checks={decoder: agreement(decoding="device")} if plan.check_decoding else {},
+        precision_checks={other: agreement(all_images, precision=other)} if other else {},
+        decoding_checks={decoder: agreement(decoded, decoding="device")} if plan.check_decoding else {},
     )
     # What was measured of another threshold or score would be said of this one.
     manifest = bundle.manifest.model_copy(update={"calibration": calibration, "measures": {}})
@@ -129,6 +135,17 @@ def _temperature(folder: ImageFolder, terms: ImageTerms) -> Temperature | None:
     if folder.labels is None or terms.logits is None:
         return None
     return fit_temperature(terms.logits.numpy(), folder.labels)
+
+
+def _decoded_on_device(folder: ImageFolder, preprocessing: Preprocessing) -> NDArray[np.bool_]:
+    """Which images (N,) a device decodes; raises CalibrationError where they are too few to tell a share of them."""
+    found = np.array([plain_file(file_picture(path), preprocessing) is not None for path in folder.paths])
+    if found.sum() < _FEWEST_DECODED:
+        raise CalibrationError(
+            f"{found.sum()} of the {len(folder)} images are plain JPEG files, which alone are decoded on a device; "
+            f"--check-decoding needs at least {_FEWEST_DECODED} of them"
+        )
+    return found
 
 
 def _compare(scores: NDArray[np.float32], others: NDArray[np.float32], threshold: float) -> Agreement:

@@ -49,8 +49,17 @@ def list_images(folder: Path, classes: Sequence[str] = ()) -> ImageFolder:
 
 def read_images(paths: Sequence[Path], opener: Opener) -> list[Pixels]:
     """Open files as the service does; raises CalibrationError naming the one that cannot be opened."""
-    opened = opener.open([FilePicture(path.read_bytes(), MAX_PIXELS, tuple(IMAGE_TYPES)) for path in paths])
-    return [_pixels_of(path, one) for path, one in zip(paths, opened, strict=True)]
+    return [_pixels_of(path, one) for path, one in zip(paths, open_files(paths, opener), strict=True)]
+
+
+def open_files(paths: Sequence[Path], opener: Opener) -> Sequence[Ready | RequestError]:
+    """Open files as the service does; each or what is wrong with it, in order."""
+    return opener.open([file_picture(path) for path in paths])
+
+
+def file_picture(path: Path) -> FilePicture:
+    """A file as the service takes it, in all formats that it knows."""
+    return FilePicture(path.read_bytes(), MAX_PIXELS, tuple(IMAGE_TYPES))
 
 
 def _pixels_of(path: Path, opened: Ready | RequestError) -> Pixels:

@@ -5,6 +5,7 @@ The steps are below `exporting/`, and called here in their order.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from oodgate import __version__
-from oodgate.bundle import FORMAT_VERSION, Bundle, Engine, Manifest, write_bundle
-from oodgate.errors import ExportError
+from oodgate.bundle import FORMAT_VERSION, Bundle, Engine, Manifest, load_bundle, write_bundle
+from oodgate.errors import BundleError, ExportError
 from oodgate.images.preprocess import Preprocessing
 from oodgate.offline.exporting.building import build_model, classifier_of
 from oodgate.offline.exporting.classes import read_classes
@@ -54,6 +55,7 @@ class ExportPlan:
     engine: Engine | None = None
     random_weights: bool = False
     compare: bool = False
+    replaces: bool = False  # a calibrated bundle
 
 
 def export_bundle(
@@ -67,8 +69,11 @@ def export_bundle(
     """Write an uncalibrated bundle of a network.
 
     Raises ExportError where source, weights, classes and preprocessing do not fit together, where there is no
-    activation to read, or where the exported network answers otherwise than the original.
+    activation to read, where the exported network answers otherwise than the original, or where a calibrated bundle
+    would be lost.
     """
+    if not plan.replaces:
+        _check_place(out)
     classes = read_classes(classes_file)
     size = None if plan.input_size is None else parse_size(plan.input_size)
     source = open_source(source_name, len(classes.names), size)
@@ -100,6 +105,15 @@ def export_bundle(
     return write_bundle(out, Bundle(manifest, model, state), report={})
 
 
+def _check_place(out: Path) -> None:
+    with suppress(BundleError):  # there is none, or none that could be served
+        if load_bundle(out).manifest.calibration:
+            raise ExportError(
+                f"{out} holds a calibrated bundle, whose threshold would be lost; export into another folder, or add "
+                "--replace"
+            )
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """The JSON object of a file."""
     try:
@@ -127,8 +141,8 @@ def _fill(source: Source, weights: Path | None, random_weights: bool) -> None:
         load_weights(source.network, weights)
     elif source.is_random and not random_weights:
         raise ExportError(
-            "the network's weights would be random; give its trained ones with --weights, or --random-weights to try "
-            "out how it runs"
+            "the network's weights would be random; give its trained ones with --weights, or load them in the function "
+            "that builds it, or add --random-weights to try out how it runs"
         )
     if not source.is_complete:
         source.network.eval().float()

@@ -14,7 +14,7 @@ def added_images(folder: Path, classes: tuple[str, ...], seed: int) -> ImageFold
 
     A quarantine keeps all rejected images and a share of the accepted ones. Its rejected images are thinned to that
     share, so that what joins is a sample of what clients send: all of them would pull the threshold down. Raises
-    CalibrationError where no accepted image is labelled.
+    CalibrationError where no accepted image is labelled, or one as a class that the bundle does not have.
     """
     if not is_quarantine(folder):
         return list_images(folder, classes)
@@ -36,5 +36,10 @@ def _thinned(images: list[LabelledImage], share: float, seed: int) -> list[Label
 
 def _with_labels(images: list[LabelledImage], classes: tuple[str, ...]) -> ImageFolder:
     indices = {name: index for index, name in enumerate(classes)}
-    labels = tuple(indices[image.class_name] for image in images if image.class_name in indices)
-    return ImageFolder(tuple(image.path for image in images), labels if len(labels) == len(images) else None)
+    if unknown := [image for image in images if image.class_name not in indices]:
+        raise CalibrationError(
+            f"{len(unknown)} images of the quarantine, such as {unknown[0].path.name}, are labelled "
+            f"'{unknown[0].class_name}' or otherwise as no class of the bundle; label them again, in with the name of "
+            "a class or out"
+        )
+    return ImageFolder(tuple(image.path for image in images), tuple(indices[str(image.class_name)] for image in images))

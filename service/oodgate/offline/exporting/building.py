@@ -8,7 +8,7 @@ from oodgate.bundle import Engine, Outputs
 from oodgate.engines import ENGINES, Network
 from oodgate.errors import ExportError, last_line
 from oodgate.offline.exporting.exposure import Exposed
-from oodgate.offline.exporting.probes import check_parity, probe_images
+from oodgate.offline.exporting.probes import check_parity, extreme_images, probe_images
 from oodgate.scores.methods import BIAS, WEIGHT
 
 _LINEAR = 1e-3
@@ -25,8 +25,7 @@ def build_model(exposed: Exposed, engine: Engine, size: tuple[int, int]) -> tupl
         raise ExportError(
             f"the network cannot be written as {runner.content}: {last_line(error)}; try another --engine"
         ) from error
-    for count in _BATCHES:
-        images = probe_images(count, size, seed=count)
+    for images in (*(probe_images(count, size, seed=count) for count in _BATCHES), *extreme_images(size)):
         with torch.no_grad():
             logits, activation = exposed.network(images)
             check_parity((logits, activation), _run(found, images))

@@ -49,7 +49,7 @@ def open_source(name: str, classes: int, size: Size | None) -> Source:
     if name.startswith("timm:"):
         return _open_timm(name.removeprefix("timm:"), classes)
     if ":" in name:
-        return Source(_build(name, classes), is_random=False)
+        return _open_function(name, classes)
     if name in BACKBONES:
         return Source(BACKBONES[name].build(classes), BACKBONES[name].preprocessing)
     if name in torchvision.models.list_models(module=torchvision.models):
@@ -77,6 +77,12 @@ def _open_timm(name: str, classes: int) -> Source:
         raise ExportError(f"timm has no network '{name}'; `timm.list_models('*resnet*')` lists such names")
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
     return Source(network, timm_preprocessing(network))
+
+
+def _open_function(name: str, classes: int) -> Source:
+    network, again = _build(name, classes), _build(name, classes)
+    pairs = zip(network.parameters(), again.parameters(), strict=True)
+    return Source(network, is_random=not all(torch.equal(one, other) for one, other in pairs))
 
 
 def _build(name: str, classes: int) -> nn.Module:

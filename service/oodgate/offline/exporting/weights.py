@@ -3,6 +3,7 @@
 import warnings
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError  # nothing is unpickled
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content = load_file(path) if path.suffix == ".safetensors" else _load_checkpoint(path)
     except Exception as error:  # a damaged file makes its reader raise whatever it will
         raise ExportError(
-            f"the weights {path} cannot be read as tensors ({_first_line(error)}); save them with "
+            f"the weights {path} cannot be read as tensors ({_reason(error)}); save them with "
             "safetensors.torch.save_file(network.state_dict(), ...)"
         ) from error
     tensors = _without_prefix(_unwrapped(content))
@@ -75,5 +76,7 @@ def _without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnpicklingError):  # torch says at length how to load what one trusts
+        return "it holds more than tensors, or is damaged"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
