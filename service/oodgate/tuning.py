@@ -112,10 +112,9 @@ def _side_by_side(model: Model, work: Work, ways: Sequence[Way], sizes: Sequence
 
 
 def _rates(model: Model, work: Work, plain: Way, wishes: Wishes, sizes: Sequence[int]) -> dict[Way, dict[int, float]]:
-    ways = [plain._replace(acceleration=acceleration) for acceleration in wishes.accelerations]
-    return measure_rates(model, work, [*([plain] if wishes.plain else []), *ways], sizes) or measure_rates(
-        model, work, [plain], sizes
-    )
+    ways = [plain] if wishes.plain else []
+    ways += [plain._replace(acceleration=acceleration) for acceleration in wishes.accelerations]
+    return measure_rates(model, work, ways, sizes) or measure_rates(model, work, [plain], sizes)
 
 
 def sizes_for(device: torch.device) -> tuple[int, ...]:

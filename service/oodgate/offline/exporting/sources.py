@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def _open_timm(name: str, classes: int) -> Source:
 
 def _open_function(name: str, classes: int) -> Source:
     network, again = _build(name, classes), _build(name, classes)
-    pairs = zip(network.parameters(), again.parameters(), strict=True)
+    pairs = zip_longest(network.parameters(), again.parameters(), fillvalue=torch.empty(0))
     return Source(network, is_random=not all(torch.equal(one, other) for one, other in pairs))
 
 
