@@ -49,6 +49,17 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         read_images([write_picture(tmp_path / "good.png"), tmp_path / "bad.png"], HostOpener(PREPROCESSING))
 
 
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_all_damaged_files_are_named_at_once(tmp_path: Path, size: int) -> None:
+    paths = [write_picture(tmp_path / f"{index:02d}.png", index) for index in range(60)]
+    for path in paths[5::2]:
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(CalibrationError, match="28 here: ") as raised:
+        list(read_batches(paths, HostOpener(PREPROCESSING), size))
+    assert [path.name in str(raised.value) for path in paths[:48]] == 5 * [False] + [True, False] * 20 + 3 * [False]
+    assert str(raised.value).endswith("; and 8 more")
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_batches_hold_every_image_once_in_order(tmp_path: Path, size: int) -> None:
     paths = [write_picture(tmp_path / f"{index}.png", index) for index in range(7)]

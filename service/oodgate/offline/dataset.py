@@ -14,6 +14,7 @@ from oodgate.settings import IMAGE_TYPES
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 200_000_000
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,11 @@ def list_images(folder: Path, classes: Sequence[str] = ()) -> ImageFolder:
 
 
 def read_images(paths: Sequence[Path], opener: Opener) -> list[Pixels]:
-    """Open files as the service does; raises CalibrationError naming the one that cannot be opened."""
-    return [_pixels_of(path, one) for path, one in zip(paths, open_files(paths, opener), strict=True)]
+    """Open files as the service does; raises CalibrationError naming those that cannot be opened."""
+    opened = open_files(paths, opener)
+    if broken := _broken(paths, opened):
+        raise _unreadable(broken)
+    return [one.pixels for one in opened if not isinstance(one, RequestError)]
 
 
 def open_files(paths: Sequence[Path], opener: Opener) -> Sequence[Ready | RequestError]:
@@ -62,22 +66,32 @@ def file_picture(path: Path) -> FilePicture:
     return FilePicture(path.read_bytes(), MAX_PIXELS, tuple(IMAGE_TYPES))
 
 
-def _pixels_of(path: Path, opened: Ready | RequestError) -> Pixels:
-    if isinstance(opened, RequestError):
-        raise CalibrationError(f"{path}: {opened}; remove or replace the file") from opened
-    return opened.pixels
-
-
 def read_batches(paths: Sequence[Path], opener: Opener, size: int) -> Iterator[Tensor]:
-    """uint8 pixels (n, H, W, 3) of consecutive files, n at most `size`; the next batch is read while one is used."""
+    """uint8 pixels (n, H, W, 3) of consecutive files, n at most `size`; the next batch is read while one is used.
 
-    def read(batch: Sequence[Path]) -> Tensor:
-        return stack(read_images(batch, opener))
+    Raises CalibrationError naming all files that cannot be opened, once the first of them is met.
+    """
 
-    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+    def read(start: int) -> Tensor:
+        try:
+            return stack(read_images(paths[start : start + size], opener))
+        except CalibrationError:
+            parts = (paths[first : first + size] for first in range(start, len(paths), size))
+            raise _unreadable([found for part in parts for found in _broken(part, open_files(part, opener))]) from None
+
     with ThreadPoolExecutor(1, thread_name_prefix="oodgate-read") as reader:
-        coming = reader.submit(read, batches[0])
-        for following in batches[1:]:
-            pixels, coming = coming.result(), reader.submit(read, following)
+        coming = reader.submit(read, 0)
+        for start in range(size, len(paths), size):
+            pixels, coming = coming.result(), reader.submit(read, start)
             yield pixels
         yield coming.result()
+
+
+def _broken(paths: Sequence[Path], opened: Sequence[Ready | RequestError]) -> list[tuple[Path, RequestError]]:
+    return [(path, one) for path, one in zip(paths, opened, strict=True) if isinstance(one, RequestError)]
+
+
+def _unreadable(broken: Sequence[tuple[Path, RequestError]]) -> CalibrationError:
+    named = "; ".join(f"{path} ({error})" for path, error in broken[:_MOST_NAMED])
+    others = f"; and {len(broken) - _MOST_NAMED} more" if len(broken) > _MOST_NAMED else ""
+    return CalibrationError(f"remove or replace files that cannot be opened, {len(broken)} here: {named}{others}")
